@@ -1,0 +1,45 @@
+"""Addresses and networks of inventory hosts."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+
+def addresses_of(hostvars: Mapping[str, Any], hosts: Iterable[str]) -> list[str]:
+    """The IP addresses by which other hosts reach `hosts`: common_address, else ansible_host."""
+    found = []
+    for host in hosts:
+        variables = hostvars[host]
+        address = variables.get("common_address", variables.get("ansible_host", host))
+        try:
+            found.append(str(ipaddress.ip_address(address)))
+        except ValueError as error:
+            raise AnsibleFilterError(
+                f"{host}: {address!r} is not an IP address; set ansible_host to one, or "
+                "common_address to the address by which the other hosts reach it"
+            ) from error
+    return sorted(set(found))
+
+
+def networks_of(
+    hostvars: Mapping[str, Any], hosts: Iterable[str], networks: Iterable[str] = ()
+) -> list[str]:
+    """The addresses of `hosts` and the given `networks`, each as a CIDR block, sorted."""
+    blocks = [*addresses_of(hostvars, hosts), *networks]
+    try:
+        return sorted({str(ipaddress.ip_network(block)) for block in blocks})
+    except ValueError as error:
+        raise AnsibleFilterError(
+            f"common_client_networks: {error}; allowed: CIDR blocks such as 192.0.2.0/24"
+        ) from error
+
+
+class FilterModule:
+    """The filters that the templates of access rules use."""
+
+    def filters(self) -> dict[str, Any]:
+        return {"addresses_of": addresses_of, "networks_of": networks_of}

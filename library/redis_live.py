@@ -1,0 +1,183 @@
+#!/usr/bin/python
+"""Bring a running Redis to the settings and ACL users that its files hold."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: redis_live
+short_description: Bring a running Redis to the settings and users of its files
+description:
+  - Compares the running instance with the wanted settings (CONFIG GET) and users (ACL LIST), so that a change
+    made by hand with CONFIG SET or ACL SETUSER shows up and is undone.
+  - Sets what Redis lets be set while it runs, loads the ACL file where the users differ, and reports the settings
+    that only a restart changes.
+options:
+  socket:
+    description: The instance's unix socket.
+    type: path
+    required: true
+  username:
+    description: An ACL user that may use CONFIG and ACL.
+    type: str
+    required: true
+  password:
+    description: Its password.
+    type: str
+    required: true
+  settings:
+    description: Settings in the form in which CONFIG GET answers; sizes in bytes.
+    type: dict
+    required: true
+  acl:
+    description: The ACL file's text, in the form in which ACL LIST answers.
+    type: str
+    required: true
+requirements: [python3-redis]
+attributes:
+  check_mode: {support: full}
+  diff_mode: {support: full}
+author: chat-data-tier
+"""
+
+EXAMPLES = r"""
+- name: Bring the instance to what its files say
+  redis_live:
+    socket: /run/redis-sessions/redis.sock
+    username: chat_admin
+    password: "{{ redis_chat_admin_password }}"
+    settings: {maxmemory: "104857600", maxmemory-policy: noeviction}
+    acl: "{{ lookup('ansible.builtin.file', 'sessions.acl') }}"
+"""
+
+RETURN = r"""
+set:
+  description: Settings that were set, or would be.
+  returned: always
+  type: list
+  elements: str
+users:
+  description: ACL users that were added, changed or removed, or would be.
+  returned: always
+  type: list
+  elements: str
+restart_for:
+  description: What only a restart brings about.
+  returned: always
+  type: list
+  elements: str
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+
+try:
+    import redis
+except ImportError:
+    redis = None
+
+# Users' passwords are SHA-256; a diff shows enough to tell two apart.
+PASSWORD_HASH = re.compile(r"(#[0-9a-f]{8})[0-9a-f]{56}")
+
+# Flagged IMMUTABLE_CONFIG in Redis's config.c, among those that the role sets.
+START_ONLY = frozenset({"aclfile", "logfile", "unixsocket", "unixsocketperm", "tcp-backlog", "io-threads"})
+
+
+def differences(current: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Settings whose current value is not the wanted one: name to (current, wanted)."""
+
+    def normal(name: str, value: str) -> str:
+        # Redis answers with its own order of the event flags.
+        return "".join(sorted(value)) if name == "notify-keyspace-events" else value
+
+    return {
+        name: (current.get(name, ""), value)
+        for name, value in wanted.items()
+        if normal(name, current.get(name, "")) != normal(name, value)
+    }
+
+
+def users(acl: str) -> dict[str, str]:
+    """The lines of an ACL file or of ACL LIST by user name; spaces folded."""
+    lines = [" ".join(line.split()) for line in acl.splitlines() if line.strip()]
+    return {line.split()[1]: line for line in lines}
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "socket": {"type": "path", "required": True},
+            "username": {"type": "str", "required": True},
+            "password": {"type": "str", "required": True, "no_log": True},
+            "settings": {"type": "dict", "required": True},
+            "acl": {"type": "str", "required": True, "no_log": False},
+        },
+        supports_check_mode=True,
+    )
+    parameters = module.params
+    result: dict[str, Any] = {"changed": False, "set": [], "users": [], "restart_for": []}
+    if module.check_mode and not os.path.exists(parameters["socket"]):
+        module.exit_json(**result)  # its start is announced; until then there is nothing to compare
+    if redis is None:
+        module.fail_json(msg=missing_required_lib("redis"))
+
+    client = redis.Redis(
+        unix_socket_path=parameters["socket"],
+        username=parameters["username"],
+        password=parameters["password"],
+        decode_responses=True,
+    )
+    try:
+        current = client.config_get("*")
+        current_users = users("\n".join(client.acl_list()))
+    except redis.exceptions.AuthenticationError:
+        # The file has a newer password than the process.
+        module.exit_json(**{**result, "restart_for": [f"password of {parameters['username']}"]})
+    except redis.exceptions.RedisError as error:
+        module.fail_json(msg=f"{parameters['socket']}: {error}")
+
+    wanted = {name: str(value) for name, value in parameters["settings"].items()}
+    wanted_users = users(parameters["acl"])
+    changes = differences(current, wanted)
+    live = {name: change for name, change in changes.items() if name not in START_ONLY}
+    names = sorted(
+        name
+        for name in current_users.keys() | wanted_users.keys()
+        if current_users.get(name) != wanted_users.get(name)
+    )
+    if not module.check_mode:
+        try:
+            for name, (_, value) in live.items():
+                client.config_set(name, value)
+            if names:
+                client.acl_load()
+        except redis.exceptions.RedisError as error:
+            module.fail_json(msg=f"{parameters['socket']}: {error}")
+    module.exit_json(
+        changed=bool(live or names),
+        set=sorted(live),
+        users=names,
+        restart_for=sorted(changes.keys() - live.keys()),
+        diff={
+            "before_header": "running",
+            "after_header": "wanted",
+            "before": _lines(live, 0) + _user_lines(current_users, names),
+            "after": _lines(live, 1) + _user_lines(wanted_users, names),
+        },
+    )
+
+
+def _lines(changes: Mapping[str, tuple[str, str]], side: int) -> str:
+    return "".join(f"{name} {values[side]}\n" for name, values in sorted(changes.items()))
+
+
+def _user_lines(lines: Mapping[str, str], names: list[str]) -> str:
+    shown = "".join(f"{lines[name]}\n" for name in names if name in lines)
+    return PASSWORD_HASH.sub(r"\1...", shown)
+
+
+if __name__ == "__main__":
+    main()

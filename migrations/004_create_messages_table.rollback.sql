@@ -1,0 +1,2 @@
+DROP TABLE messages;
+DROP FUNCTION assign_message_seq();

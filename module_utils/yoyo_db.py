@@ -1,0 +1,251 @@
+"""The connection: how it is made, what its session is set to, and what its errors mean. Needs psycopg 3.1 or later."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import quote, unquote
+
+import psycopg
+from psycopg import errors, generators, pq, sql
+from psycopg.conninfo import conninfo_to_dict
+
+from .yoyo_model import ErrorDetail, MigrationError
+from .yoyo_sql import line_of, locate, statements
+
+Connection = psycopg.Connection[Any]
+
+APPLICATION_NAME = "yoyo_migrate"
+_NOTICES_MAX = 100
+_COPY = (pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_BOTH)
+_DISCONNECTED = re.compile(r"57P0[123]|08...")
+
+# libpq keeps the SQLSTATE of a refused connection to itself, so it is recognised by the server's English message.
+_CONNECT_SQLSTATES = (
+    ("28P01", re.compile(r"password authentication failed|no password supplied")),
+    (
+        "28000",
+        re.compile(r"Peer authentication failed|no pg_hba\.conf entry|role .* does not exist|not permitted to log in"),
+    ),
+    ("3D000", re.compile(r"database .* does not exist")),
+    ("53300", re.compile(r"too many (clients|connections)|remaining connection slots")),
+    ("57P03", re.compile(r"starting up|shutting down|not yet accepting|in recovery mode")),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to reach the database and what the session of a migration looks like."""
+
+    conninfo: Mapping[str, Any]
+    connect_timeout_s: int = 10
+    session_role: str | None = None
+    search_path: tuple[str, ...] = ()
+    bookkeeping_schema: str = "public"
+    lock_wait_s: int = 60
+    lock_timeout_ms: int = 5000
+    lock_retries: int = 3
+    statement_timeout_ms: int = 0
+    break_stale_lock: bool = False
+    secrets: frozenset[str] = field(default=frozenset(), repr=False)
+
+
+def settings_from(params: Mapping[str, Any]) -> Settings:
+    """Settings out of the module's parameters. Raises MigrationError for a DSN that libpq cannot read."""
+    dsn = params.get("dsn")
+    conninfo: dict[str, Any] = {}
+    if dsn:
+        try:
+            conninfo.update(conninfo_to_dict(dsn))
+        except psycopg.Error:
+            # libpq quotes what it could not read, and that may be the password.
+            message = "dsn is not a connection string or URI that libpq understands"
+            hint = "Percent-encode any of #/@%:? within its password, or give login_* options instead."
+            raise MigrationError(message, hint) from None
+    named = {
+        "host": params.get("login_unix_socket") or params.get("login_host"),
+        "port": params.get("login_port"),
+        "user": params.get("login_user"),
+        "password": params.get("login_password"),
+        "dbname": params.get("login_db"),
+        "sslmode": params.get("ssl_mode"),
+        "sslrootcert": params.get("ca_cert"),
+    }
+    conninfo.update({key: value for key, value in named.items() if value not in (None, "")})
+    return Settings(
+        conninfo=conninfo,
+        connect_timeout_s=params["connect_timeout"],
+        session_role=params.get("session_role"),
+        search_path=tuple(params.get("search_path") or ()),
+        bookkeeping_schema=params["bookkeeping_schema"],
+        secrets=secrets_of(dsn or "", conninfo),
+        **{name: params[name] for name in _RUN_OPTIONS if name in params},
+        break_stale_lock=params.get("stale_lock") == "break",
+    )
+
+
+_RUN_OPTIONS = ("lock_wait_s", "lock_timeout_ms", "lock_retries", "statement_timeout_ms")
+
+
+def secrets_of(dsn: str, conninfo: Mapping[str, Any]) -> frozenset[str]:
+    """Every form in which a password may turn up in a message: as given, percent-decoded, percent-encoded.
+
+    A URI whose password holds an unencoded / or @ is cut in the wrong place, and libpq then quotes the pieces as a host
+    or a port; so each piece of what stands before the last @ counts as secret too.
+    """
+    found = {str(conninfo[key]) for key in ("password", "sslpassword") if conninfo.get(key)}
+    if uri := re.match(r"[a-z]+://[^:@/]*:(.*)@", dsn, re.DOTALL):
+        found |= {uri[1], *(piece for piece in re.split(r"[/@:?#&]", uri[1]) if len(piece) >= 3)}
+    found |= {unquote(secret) for secret in found} | {quote(secret, safe="") for secret in found}
+    return frozenset(found - {""})
+
+
+def connect(settings: Settings) -> Connection:
+    """A connection in autocommit mode, so that every BEGIN and COMMIT is ours."""
+    conninfo = {
+        "fallback_application_name": APPLICATION_NAME,
+        "client_encoding": "UTF8",
+        "connect_timeout": settings.connect_timeout_s,
+        **settings.conninfo,
+    }
+    try:
+        return psycopg.connect(**conninfo, autocommit=True, prepare_threshold=None)
+    except (psycopg.Error, UnicodeError) as failure:
+        # "from None": the traceback would show the connection's parameters.
+        raise MigrationError(_connect_error(failure), _connect_advice(failure)) from None
+
+
+def _connect_error(failure: Exception) -> ErrorDetail:
+    message = str(failure).strip()
+    sqlstate = getattr(failure, "sqlstate", None)
+    if sqlstate is None:
+        sqlstate = next((code for code, text in _CONNECT_SQLSTATES if text.search(message)), None)
+    return ErrorDetail(f"cannot connect to the database: {message}", sqlstate=sqlstate)
+
+
+def _connect_advice(failure: Exception) -> str:
+    if _connect_error(failure).sqlstate in ("28P01", "28000"):
+        return "Nothing was changed; check the login options and pg_hba.conf."
+    return "Nothing was changed; check that the server runs and that the login options point to it."
+
+
+class Session:
+    """The one connection of a run, replaced only if it is lost."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.notices: list[str] = []
+        self.connection = self._connect()
+
+    def reconnect(self) -> None:
+        self.connection.close()
+        self.connection = self._connect()
+
+    def _connect(self) -> Connection:
+        connection = connect(self.settings)
+        connection.add_notice_handler(self._add_notice)
+        return connection
+
+    def _add_notice(self, diagnostic: errors.Diagnostic) -> None:
+        if len(self.notices) < _NOTICES_MAX:
+            self.notices.append(f"{diagnostic.severity}: {diagnostic.message_primary}")
+
+    def setup(self) -> sql.Composed:
+        """The statements that give the session its role, path and limits, whatever a migration left behind."""
+        settings = self.settings
+        parts: list[sql.Composable] = [sql.SQL("SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL")]
+        if settings.session_role:
+            parts.append(sql.SQL("SET ROLE {}").format(sql.Identifier(settings.session_role)))
+        if settings.search_path:
+            path = sql.SQL(", ").join(sql.Identifier(schema) for schema in settings.search_path)
+            parts.append(sql.SQL("SET search_path = {}").format(path))
+        parts.append(sql.SQL("SET lock_timeout = {}").format(sql.Literal(settings.lock_timeout_ms)))
+        parts.append(sql.SQL("SET statement_timeout = {}").format(sql.Literal(settings.statement_timeout_ms)))
+        if self.connection.info.server_version >= 140000:
+            # The server notices within a second that its client was killed, even in the middle of a statement.
+            parts.append(sql.SQL("SET client_connection_check_interval = 1000"))
+        return sql.SQL("; ").join(parts)
+
+    def rollback(self) -> None:
+        """End whatever transaction is open; nothing if the connection is gone."""
+        if self.connection.info.transaction_status in (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR):
+            self.connection.execute("ROLLBACK")
+
+
+class ScriptError(Exception):
+    """An execution that failed: the server's error and how many statements had run before it."""
+
+    def __init__(self, error: psycopg.Error, statements_done: int) -> None:
+        self.error = error
+        self.statements_done = statements_done
+        super().__init__(str(error))
+
+
+def run_script(connection: Connection, script: bytes) -> None:
+    """Send `script` whole, as one simple query, and wait for all of its results. Raises ScriptError.
+
+    Below psycopg's cursor, which keeps to itself how many statements succeeded before the one that failed.
+    """
+    try:
+        connection.pgconn.send_query(script)
+        results = connection.wait(generators.execute(connection.pgconn))
+    except psycopg.Error as failure:
+        raise ScriptError(failure, 0) from failure
+    for done, result in enumerate(results):
+        if result.status == pq.ExecStatus.FATAL_ERROR:
+            raise ScriptError(errors.error_from_result(result), done)
+        if result.status in _COPY:
+            connection.close()  # there is no way back from the middle of a COPY but to hang up
+            refused = errors.FeatureNotSupported("COPY from or to the client is not possible in a migration")
+            raise ScriptError(refused, done)
+
+
+def last_rows(cursor: psycopg.Cursor[Any]) -> list[tuple[Any, ...]]:
+    """The rows of the last statement of a query that held several."""
+    while cursor.nextset():
+        pass
+    return cursor.fetchall()
+
+
+def is_disconnect(connection: Connection, failure: psycopg.Error) -> bool:
+    """Whether the connection is gone, so that the outcome of what was sent is for the record to say."""
+    if connection.closed or connection.broken:
+        return True
+    return bool(failure.sqlstate and _DISCONNECTED.fullmatch(failure.sqlstate))
+
+
+def error_detail(failure: psycopg.Error) -> ErrorDetail:
+    """The server's error, without a place."""
+    diagnostic = failure.diag
+    return ErrorDetail(
+        message=diagnostic.message_primary or str(failure).strip() or type(failure).__name__,
+        sqlstate=failure.sqlstate,
+        detail=diagnostic.message_detail,
+        hint=diagnostic.message_hint,
+        context=diagnostic.context,
+    )
+
+
+def script_error_detail(failure: ScriptError, id: str, path: str, script: bytes, offset: int = 0) -> ErrorDetail:
+    """The server's error with its place in the file: the exact one if the server named it, else the statement's line.
+
+    `offset` is where in `script` the execution began, for a file that runs statement by statement.
+    """
+    detail = replace(error_detail(failure.error), id=id, file=path)
+    if position := failure.error.diag.statement_position:
+        before = len(script[:offset].decode("utf-8", "replace"))
+        line, column = locate(script, before + int(position))
+        return replace(detail, line=line, column=column)
+    if failure.error.sqlstate is None:
+        return detail
+    found = list(statements(script[offset:]))
+    if failure.statements_done < len(found):
+        detail = replace(detail, line=line_of(script, offset + found[failure.statements_done].start))
+    return detail
+
+
+def literals(values: Iterable[Any]) -> sql.Composed:
+    """`values` as a comma-separated list of SQL literals."""
+    return sql.SQL(", ").join(sql.Literal(value) for value in values)

@@ -1,0 +1,214 @@
+"""Keeps two migrations of one database apart, ours and the stock command's alike."""
+
+from __future__ import annotations
+
+import threading
+import time
+import zlib
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from .yoyo_db import Connection, Session, Settings, connect, last_rows
+from .yoyo_model import ErrorDetail, MigrationError
+
+_CLASS_ID = int.from_bytes(b"yoyo", "big")
+_POLL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds what we wait for."""
+
+    pid: int
+    user: str | None = None
+    application: str | None = None
+    client: str | None = None
+    age_s: int | None = None
+
+    def __str__(self) -> str:
+        who = ", ".join(part for part in (self.application, self.user and f"user {self.user}", self.client) if part)
+        age = f", for {self.age_s} s" if self.age_s is not None else ""
+        return f"pid {self.pid}{f' ({who})' if who else ''}{age}"
+
+
+class MigrationLock:
+    """A session advisory lock, and under it the row in yoyo_lock that makes the stock command wait.
+
+    The lock is polled: a session that blocks inside pg_advisory_lock() holds a snapshot, and CREATE INDEX CONCURRENTLY
+    in the session that holds the lock would wait for that snapshot for ever.
+    """
+
+    def __init__(self, session: Session) -> None:
+        schema = session.settings.bookkeeping_schema
+        self._session = session
+        self._schema = sql.Identifier(schema)
+        self._object_id = zlib.crc32(schema.encode("utf-8"))
+        self._has_row = False
+        self.waited_ms = 0
+        self.holder: Holder | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"waited_ms": self.waited_ms, "holder": asdict(self.holder) if self.holder else None}
+
+    def acquire(self) -> None:
+        """Take the advisory lock within lock_wait_s, or raise MigrationError that names its holder."""
+        attempt = sql.SQL("SELECT pg_try_advisory_lock({}, {})").format(
+            sql.Literal(_CLASS_ID), sql.Literal(_signed(self._object_id))
+        )
+        started = time.monotonic()
+        while not self._session.connection.execute(attempt).fetchall()[0][0]:
+            self.holder = self.find_holder() or self.holder
+            if time.monotonic() - started >= self._session.settings.lock_wait_s:
+                raise MigrationError(
+                    f"another migration run holds the lock: {self.holder or 'it ended just now'}",
+                    "Nothing was changed; wait for it, or raise lock_wait_s, and run again.",
+                    extra={"lock": self.as_dict()},
+                )
+            time.sleep(_POLL_S)
+            self.waited_ms = int((time.monotonic() - started) * 1000)
+
+    def find_holder(self) -> Holder | None:
+        rows = self._session.connection.execute(
+            sql.SQL(
+                "SELECT a.pid, a.usename, a.application_name, a.client_addr::text,"
+                " extract(epoch FROM clock_timestamp() - a.backend_start)::int"
+                " FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE {}"
+            ).format(self._granted())
+        ).fetchall()
+        return Holder(*rows[0]) if rows else None
+
+    def is_held(self) -> sql.Composed:
+        """The query that tells whether this session still holds the lock."""
+        return sql.SQL("SELECT EXISTS (SELECT FROM pg_locks l WHERE pid = pg_backend_pid() AND {})").format(
+            self._granted()
+        )
+
+    def take_row(self) -> None:
+        """Put our backend pid into yoyo_lock, or raise MigrationError that names the foreign row.
+
+        Under the advisory lock no other run of ours is alive, so a row that _yoyo_migrate_lock knows is a leftover.
+        """
+        started = time.monotonic()
+        while not self._try_row():
+            foreign = self._foreign_row()
+            if foreign is None:
+                continue
+            self.holder = foreign
+            if time.monotonic() - started >= self._session.settings.lock_wait_s:
+                if not self._session.settings.break_stale_lock:
+                    raise MigrationError(
+                        f"the stock yoyo command holds its lock: client process {foreign}",
+                        "Nothing was changed; wait for it, or, if that process is dead, run again with "
+                        "stale_lock=break (or run `yoyo break-lock`).",
+                        extra={"lock": self.as_dict()},
+                    )
+                self._break_row(foreign)
+                continue
+            time.sleep(_POLL_S)
+            self.waited_ms = int((time.monotonic() - started) * 1000)
+        self._has_row = True
+
+    def release(self) -> None:
+        """Give back the row and the advisory lock; nothing if the connection is gone, for then the lock is too."""
+        connection = self._session.connection
+        if connection.closed:
+            return
+        steps: list[sql.Composable] = [sql.SQL("SELECT pg_advisory_unlock_all()")]
+        if self._has_row:
+            self._has_row = False
+            mine = sql.SQL("DELETE FROM {s}.yoyo_lock WHERE pid = pg_backend_pid(); DELETE FROM {s}._yoyo_migrate_lock")
+            steps = [self._session.setup(), mine.format(s=self._schema), *steps]
+        connection.execute(sql.SQL("; ").join(steps))
+
+    def _try_row(self) -> bool:
+        query = sql.SQL(
+            """
+            DELETE FROM {s}.yoyo_lock USING {s}._yoyo_migrate_lock own
+            WHERE yoyo_lock.pid = own.pid AND yoyo_lock.ctime = own.ctime;
+            WITH taken AS (
+                INSERT INTO {s}.yoyo_lock (locked, ctime, pid)
+                VALUES (1, clock_timestamp() AT TIME ZONE 'UTC', pg_backend_pid())
+                ON CONFLICT (locked) DO NOTHING RETURNING locked, ctime, pid)
+            INSERT INTO {s}._yoyo_migrate_lock SELECT locked, ctime, pid FROM taken
+            ON CONFLICT (locked) DO UPDATE SET ctime = excluded.ctime, pid = excluded.pid
+            RETURNING pid
+            """
+        ).format(s=self._schema)
+        return bool(last_rows(self._session.connection.execute(query)))
+
+    def _foreign_row(self) -> Holder | None:
+        rows = self._session.connection.execute(
+            sql.SQL(
+                "SELECT pid, extract(epoch FROM clock_timestamp() AT TIME ZONE 'UTC' - ctime)::int FROM {s}.yoyo_lock"
+            ).format(s=self._schema)
+        ).fetchall()
+        return Holder(pid=rows[0][0], age_s=rows[0][1]) if rows else None
+
+    def _break_row(self, foreign: Holder) -> None:
+        query = sql.SQL("DELETE FROM {s}.yoyo_lock WHERE pid = {pid}")
+        self._session.connection.execute(query.format(s=self._schema, pid=sql.Literal(foreign.pid)))
+
+    def _granted(self) -> sql.Composed:
+        return sql.SQL(
+            "l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid = {} AND l.objid = {}"
+            " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        ).format(sql.Literal(_CLASS_ID), sql.Literal(self._object_id))
+
+
+class BlockerWatch:
+    """While a migration waits for a lock, finds out who is in its way; a timeout's error does not say.
+
+    Opens a connection of its own, and only once the migration has run for half of lock_timeout.
+    """
+
+    def __init__(self, connection: Connection, settings: Settings) -> None:
+        self._pid = connection.info.backend_pid
+        self._settings = settings
+        self._delay_s = settings.lock_timeout_ms / 2000
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self.blockers: list[Holder] = []
+
+    def __enter__(self) -> BlockerWatch:
+        if self._delay_s > 0:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_failure: object) -> None:
+        self._done.set()
+        if self._delay_s > 0:
+            self._thread.join(timeout=self._settings.connect_timeout_s)
+
+    def _watch(self) -> None:
+        if self._done.wait(self._delay_s):
+            return
+        try:
+            with connect(self._settings) as observer:
+                while not self._done.is_set():
+                    rows = observer.execute(_BLOCKERS, [self._pid]).fetchall()
+                    self.blockers = [Holder(*row) for row in rows] or self.blockers
+                    self._done.wait(min(max(self._delay_s / 4, 0.02), 1.0))
+        except (psycopg.Error, MigrationError):
+            return  # the migration's own error is the one that counts
+
+
+_BLOCKERS = (
+    "SELECT pid, usename, application_name, client_addr::text,"
+    " extract(epoch FROM clock_timestamp() - coalesce(xact_start, backend_start))::int"
+    " FROM pg_stat_activity WHERE pid = ANY (pg_blocking_pids(%s))"
+)
+
+
+def with_blockers(detail: ErrorDetail, blockers: list[Holder]) -> str:
+    """The sentence that names who was in the way."""
+    return (
+        f"{detail.message}; blocked by {', '.join(str(holder) for holder in blockers)}" if blockers else detail.message
+    )
+
+
+def _signed(value: int) -> int:
+    """An unsigned 32-bit value as PostgreSQL's int."""
+    return value - (1 << 32) if value >= 1 << 31 else value

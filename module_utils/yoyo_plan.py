@@ -1,0 +1,268 @@
+"""Decides what a run does. Pure: files, history and request in; a plan out; nothing read, nothing written."""
+
+from __future__ import annotations
+
+import graphlib
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+from .yoyo_model import BadFile, Drift, Header, History, MigrationFile, Plan, Policy, Record, Request, Step
+
+ReadHeader = Callable[[MigrationFile], Header]
+
+
+def plan(files: Sequence[MigrationFile], history: History, request: Request, read_header: ReadHeader) -> Plan:
+    """The steps that bring a database with `history` to what `request` asks for.
+
+    `files` are in the order of their sources and names; `read_header` is called only for files that may have to run.
+    """
+    return _Planner(files, history, request, read_header).plan()
+
+
+def replay(recorded: Iterable[str], steps: Iterable[Step]) -> list[str]:
+    """The ids recorded once `steps` have run, in the order in which they were applied."""
+    ids = list(recorded)
+    for step in steps:
+        if step.action in ("apply", "mark"):
+            ids.append(step.id)
+        elif step.action == "rollback":
+            ids.remove(step.id)
+    return ids
+
+
+def ordered(files: Sequence[MigrationFile], headers: Mapping[str, Header]) -> list[MigrationFile]:
+    """`files` sorted by name and dependency, exactly as yoyo sorts them."""
+    from yoyo.topologicalsort import topological_sort
+
+    by_id = {file.id: file for file in files}
+    graph = {id: sorted(headers[id].depends & by_id.keys()) for id in by_id}
+    return [by_id[id] for id in topological_sort(list(by_id), graph)]
+
+
+def find_cycle(headers: Mapping[str, Header]) -> list[str]:
+    """The ids of one dependency cycle, first one repeated at the end; empty if there is none."""
+    graph = {id: sorted(header.depends & headers.keys()) for id, header in sorted(headers.items())}
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as failure:
+        return [str(id) for id in reversed(failure.args[1])]
+    return []
+
+
+class _Planner:
+    def __init__(
+        self, files: Sequence[MigrationFile], history: History, request: Request, read_header: ReadHeader
+    ) -> None:
+        self.request = request
+        self.history = history
+        self.read_header = read_header
+        self.files = [file for file in files if not file.is_hook]
+        self.hooks = sorted((file for file in files if file.is_hook), key=lambda hook: hook.id)
+        self.by_id = {file.id: file for file in self.files}
+        self.records = {record.id: record for record in history.records}
+        self.headers: dict[str, Header] = {}
+        self.refusals: list[str] = []
+        self.warnings: list[str] = []
+        self.drift = [drift for record in history.records if (drift := self._drift_of(record))]
+        self.missing = [record.id for record in history.records if record.id not in self.by_id]
+        self.pending: list[MigrationFile] = []
+        self.out_of_order: list[str] = []
+
+    def plan(self) -> Plan:
+        self._refuse_duplicates()
+        self._order_pending()
+        choose = {
+            "applied": self._applied,
+            "rolled_back": self._rolled_back,
+            "baselined": self._baselined,
+            "repaired": self._repaired,
+        }[self.request.state]
+        steps = choose()
+        return Plan(
+            steps=() if self.refusals else tuple(steps),
+            pending=tuple(file.id for file in self.pending),
+            drift=tuple(self.drift),
+            missing=tuple(self.missing),
+            out_of_order=tuple(self.out_of_order),
+            refusals=tuple(self.refusals),
+            warnings=tuple(self.warnings),
+        )
+
+    def _refuse_duplicates(self) -> None:
+        files = [*self.files, *self.hooks]
+        for id, count in Counter(file.id for file in files).items():
+            if count > 1:
+                paths = _listed(file.path for file in files if file.id == id)
+                self.refusals.append(f"{count} files claim the id {id}: {paths}")
+
+    def _drift_of(self, record: Record) -> Drift | None:
+        file = self.by_id.get(record.id)
+        if file is None or record.checksum is None or record.checksum == file.checksum:
+            return None
+        return Drift(file.id, file.path, record.checksum, file.checksum, record.applied_at)
+
+    def _order_pending(self) -> None:
+        """Read the headers of what is not applied, check them as a whole, and put the files in order."""
+        pending = [file for file in self.by_id.values() if file.id not in self.records]
+        if not pending:
+            return
+        for file in pending:
+            self._read(file)
+        for file in pending:
+            if unknown := sorted(self._header(file).depends - self.by_id.keys() - self.records.keys()):
+                self.refusals.append(f"{file.path} depends on {_listed(unknown)}, which no file and no record knows")
+        if cycle := find_cycle({file.id: self._header(file) for file in pending}):
+            self.refusals.append(f"the dependencies form a cycle: {' -> '.join(cycle)}")
+            self.pending = pending
+        else:
+            self.pending = ordered(pending, self.headers)
+
+    def _applied(self) -> list[Step]:
+        self._refuse_unfinished()
+        selected = self._up_to_target(self.pending)
+        self.out_of_order = self._late(selected)
+        self._judge_findings(self.drift, self.missing)
+        if self.out_of_order:
+            self._judge(
+                self.request.on_out_of_order,
+                f"{_listed(self.out_of_order)} sort before a migration that is already applied",
+                "give them a later name, or set on_out_of_order to warn or ignore",
+            )
+        steps = [self._step("apply", file) for file in selected]
+        steps += [self._step("hook", hook) for hook in self.hooks if selected or self._owed(hook)]
+        self._refuse_python(steps)
+        return steps
+
+    def _rolled_back(self) -> list[Step]:
+        self._refuse_unfinished()
+        records = list(self.history.records)
+        if self.request.target is not None:
+            if self.request.target not in self.records:
+                self.refusals.append(f"the target {self.request.target} is not applied")
+                return []
+            keep = [record.id for record in records].index(self.request.target) + 1
+        else:
+            keep = max(len(records) - (self.request.count or 0), 0)
+        undone = [record.id for record in reversed(records[keep:])]
+        self._judge_findings([drift for drift in self.drift if drift.id in undone], [])
+        if missing := [id for id in undone if id not in self.by_id]:
+            self.refusals.append(f"{_listed(missing)} cannot be rolled back, because the file is missing")
+            return []
+        undone_files = [self.by_id[id] for id in undone]
+        for file in undone_files:
+            self._read(file)
+        if fixed := [file.id for file in undone_files if not self._header(file).reversible]:
+            if not self.request.allow_irreversible:
+                self.refusals.append(
+                    f"{_listed(fixed)} cannot be rolled back: there is no .rollback.sql beside it; "
+                    "write one, or set allow_irreversible to forget the record and leave the schema as it is"
+                )
+        steps = [self._step("rollback", file) for file in undone_files]
+        self._refuse_python(steps)
+        return steps
+
+    def _baselined(self) -> list[Step]:
+        unfinished = {item.id for item in self.history.unfinished if item.operation == "apply"}
+        steps = []
+        for file in self._up_to_target(self.pending):
+            if file.id in unfinished:
+                steps.append(Step("clear", file.id, file))
+            steps.append(self._step("mark", file))
+        return steps
+
+    def _repaired(self) -> list[Step]:
+        steps = [Step("clear", item.id, self.by_id.get(item.id)) for item in self.history.unfinished]
+        for record in self.history.records:
+            file = self.by_id.get(record.id)
+            if file is not None and record.checksum != file.checksum:
+                steps.append(Step("adopt", file.id, file))
+        target = self.request.target
+        if target is not None and target not in self.by_id.keys() | self.records.keys():
+            self.refusals.append(f"the target {target} is neither a migration in the source nor a record")
+        return [step for step in steps if target in (None, step.id)]
+
+    def _up_to_target(self, pending: list[MigrationFile]) -> list[MigrationFile]:
+        target = self.request.target
+        if target is None:
+            return pending[: self.request.count]
+        if target in self.records:
+            return []
+        for at, file in enumerate(pending):
+            if file.id == target:
+                return pending[: at + 1]
+        self.refusals.append(f"the target {target} is not among the migrations; it takes an exact id")
+        return []
+
+    def _late(self, selected: Iterable[MigrationFile]) -> list[str]:
+        """The ids that sort before an applied migration though nothing they depend on explains it."""
+        position = {id: at for at, id in enumerate(self.by_id)}
+        newest = max((position[id] for id in self.records if id in position), default=-1)
+        reach: dict[str, int] = {}
+        for file in selected:  # dependencies come first, so their reach is known
+            depends = self._header(file).depends
+            reach[file.id] = max([position[file.id], *(reach.get(id, position.get(id, -1)) for id in depends)])
+        return [id for id, at in reach.items() if at < newest]
+
+    def _owed(self, hook: MigrationFile) -> bool:
+        """Whether migrations were applied since the hook last succeeded: a failed hook is owed, run after run."""
+        ran_at = self.history.hook_ran_at.get(hook.id)
+        last_apply_at = self.history.last_apply_at
+        return last_apply_at is not None and (ran_at is None or ran_at < last_apply_at)
+
+    def _refuse_unfinished(self) -> None:
+        for item in self.history.unfinished:
+            done = f"{item.statements_done} of {item.statements_total} statements"
+            self.refusals.append(
+                f"the non-transactional {'rollback of ' if item.operation == 'rollback' else ''}{item.id}, begun "
+                f"{item.started_at:%Y-%m-%d %H:%M:%S} UTC, did not finish ({done} are known to have run); finish it "
+                f"by hand and run state=baselined target={item.id}, or undo it by hand and run state=repaired "
+                f"target={item.id}"
+            )
+
+    def _refuse_python(self, steps: Iterable[Step]) -> None:
+        if self.request.allow_python:
+            return
+        if python := [step.file.path for step in steps if step.file and step.file.is_python]:
+            self.refusals.append(f"{_listed(python)} would run Python on the host; set allow_python to accept that")
+
+    def _judge_findings(self, drift: Collection[Drift], missing: Sequence[str]) -> None:
+        for item in drift:
+            self._judge(
+                self.request.on_drift,
+                f"{item.path} was edited after it was applied on {item.applied_at:%Y-%m-%d %H:%M:%S} UTC: "
+                f"SHA-256 {item.recorded} was recorded, the file has {item.found}",
+                "restore the file and put the change into a new migration, or accept it with state=repaired",
+            )
+        if missing:
+            self._judge(
+                self.request.on_missing,
+                f"{_listed(missing)} applied, but no file is there",
+                "restore the file, or set on_missing to warn or ignore",
+            )
+
+    def _judge(self, policy: Policy, finding: str, remedy: str) -> None:
+        if policy == "fail":
+            self.refusals.append(f"{finding}; {remedy}")
+        elif policy == "warn":
+            self.warnings.append(finding)
+
+    def _step(self, action: str, file: MigrationFile) -> Step:
+        if action == "hook":
+            self._read(file)
+        return Step(action, file.id, file, self._header(file).transactional)  # type: ignore[arg-type]
+
+    def _read(self, file: MigrationFile) -> None:
+        if file.id in self.headers:
+            return
+        try:
+            self.headers[file.id] = self.read_header(file)
+        except BadFile as bad:
+            self.refusals.append(str(bad.error))
+            self.headers[file.id] = Header()
+
+    def _header(self, file: MigrationFile) -> Header:
+        return self.headers[file.id]
+
+
+def _listed(ids: Iterable[str]) -> str:
+    return ", ".join(ids)

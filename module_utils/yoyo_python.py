@@ -1,0 +1,72 @@
+"""Runs migrations that are Python files, through yoyo's own steps on our connection and in our transaction."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+
+from .yoyo_db import Connection
+from .yoyo_model import BadFile, Header, MigrationFile
+
+
+class Backend:
+    """The part of a yoyo backend that its steps use."""
+
+    DatabaseError = psycopg.DatabaseError
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def cursor(self) -> psycopg.Cursor[Any]:
+        return self.connection.cursor()
+
+    def transaction(self) -> contextlib.AbstractContextManager[Any]:
+        """A savepoint, so that a step with ignore_errors can fail alone."""
+        return self.connection.transaction()
+
+
+class PythonMigration:
+    """A Python migration, imported; its steps in order."""
+
+    def __init__(self, file: MigrationFile, header: Header, content: bytes) -> None:
+        from yoyo import migrations
+
+        logging.getLogger("yoyo").addHandler(logging.NullHandler())
+        name = os.path.basename(file.path)
+        with tempfile.TemporaryDirectory(prefix="yoyo_migrate_") as folder, quiet():
+            path = os.path.join(folder, name)
+            with open(path, "wb") as stream:
+                stream.write(content)
+            for id in header.depends:
+                migrations.Migration(id, id, folder)  # yoyo looks dependencies up among those it has seen
+            migration = migrations.Migration(file.id, path, folder)
+            try:
+                migration.load()
+            except Exception as failure:
+                raise BadFile(file.path, f"cannot be imported: {failure}") from failure
+        self.steps: list[Any] = list(migration.steps or [])
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def run(self, connection: Connection, direction: str) -> Iterator[int]:
+        """Run the steps one by one; yields the number that are done after each."""
+        steps = self.steps if direction == "apply" else list(reversed(self.steps))
+        for done, step in enumerate(steps, 1):
+            with quiet():
+                getattr(step, direction)(Backend(connection))
+            yield done
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep standard output for the module's result: yoyo prints the rows of a SELECT there, a migration what it likes."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield

@@ -1,0 +1,37 @@
+"""A throwaway PostgreSQL cluster, databases in it, and the module as a subprocess."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from yoyo_support import Cluster, Database, Folder, Runner
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    with Cluster() as running:
+        yield running
+
+
+@pytest.fixture
+def database(cluster: Cluster) -> Iterator[Database]:
+    """An empty database of its own for the test."""
+    created = cluster.create_database()
+    yield created
+    cluster.drop_database(created)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    """A folder to write migrations into."""
+    path = tmp_path / "migrations"
+    path.mkdir()
+    return Folder(path)
+
+
+@pytest.fixture
+def run(database: Database, folder: Folder) -> Runner:
+    """Runs the module on the database with the folder's migrations."""
+    return Runner(database, folder)

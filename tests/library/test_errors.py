@@ -1,0 +1,162 @@
+"""Migrations that fail: where, why, and what is left."""
+
+from __future__ import annotations
+
+import pytest
+from yoyo_support import Database, Folder, Runner
+
+FIVE_LINES = "-- A table\nCREATE TABLE rooms (\n    id int,\n    name text\n    owner int\n);\n"
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_syntax_error_on_line_5_is_reported_as_file_and_line_and_nothing_ran(
+    run: Runner, database: Database, folder: Folder, check: bool
+) -> None:
+    path = folder.write("001_rooms", "CREATE TABLE before (n int);\n" + FIVE_LINES.split("\n", 1)[1])
+    failed = run.fails(check=check)
+    error = failed["error"]
+    assert (error["id"], error["file"], error["line"], error["column"]) == ("001_rooms", str(path), 5, 5)
+    assert error["sqlstate"] == "42601" and f"{path}:5" in failed["msg"]
+    assert failed["database_state"] == "unchanged" and failed["changed"] is False
+    assert (database.tables(), database.recorded()) == ([], [])
+
+
+def test_check_syntax_can_be_left_out(run: Runner, folder: Folder) -> None:
+    folder.write("001_rooms", FIVE_LINES)
+    assert run(check=True, check_syntax=False).ids() == ["001_rooms"]
+
+
+def test_positions_count_characters_not_bytes(run: Runner, folder: Folder) -> None:
+    folder.write("001", "SELECT 'äöü😀';\nSELECT 'ß' FRM t;")
+    for check in (True, False):
+        error = run.fails(check=check)["error"]
+        assert (error["line"], error["column"]) == (2, 16)
+
+
+def test_a_runtime_error_inside_plpgsql_keeps_and_lists_earlier_migrations(
+    run: Runner, database: Database, folder: Folder
+) -> None:
+    folder.tables("001_users")
+    path = folder.write(
+        "002_fails", "CREATE TABLE t (n int);\n\nDO $$\nBEGIN\n  PERFORM 1 / 0;\nEND $$;\nCREATE TABLE u (n int);\n"
+    )
+    folder.tables("003_never")
+    failed = run.fails()
+    error = failed["error"]
+    assert (error["id"], error["file"], error["line"], error["sqlstate"]) == ("002_fails", str(path), 3, "22012")
+    assert "PL/pgSQL" in error["context"] and "line 3 at PERFORM" in error["context"]
+    assert failed["database_state"] == "earlier_migrations_kept"
+    assert failed.ids() == ["001_users"] == database.recorded()
+    assert (failed["changed"], failed["current"]) == (True, "001_users")
+    assert database.tables() == ['public."001_users"']
+
+
+def test_an_error_without_position_has_the_line_of_its_statement(run: Runner, folder: Folder) -> None:
+    folder.write(
+        "001",
+        "CREATE TABLE t (n int PRIMARY KEY); -- ; not\n/* nor; /* this; */ */\nINSERT INTO t VALUES (1);\n"
+        "SELECT 'it''s; $$', E'\\'; ', $x$ ; $x$;\n\n  -- why\n  INSERT INTO t VALUES (1);\n",
+    )
+    error = run.fails()["error"]
+    assert (error["line"], error["sqlstate"]) == (7, "23505")
+    assert "already exists" in error["detail"]
+
+
+def test_a_table_locked_elsewhere_is_retried_and_then_55p03_names_the_blocker(
+    run: Runner, database: Database, folder: Folder
+) -> None:
+    folder.tables("001_users")
+    run()
+    folder.write("002_alter", 'ALTER TABLE "001_users" ADD m int;')
+    with database.connect(application_name="the blocker") as blocker:
+        blocker.execute('BEGIN; LOCK TABLE "001_users"')
+        failed = run.fails(lock_timeout_ms=300, lock_retries=2)
+    assert failed["error"]["sqlstate"] == "55P03"
+    assert f"pid {blocker.info.backend_pid}" in failed["msg"] and "the blocker" in failed["msg"]
+    assert "tried 3 times" in failed["msg"]
+    assert failed["database_state"] == "unchanged"
+
+
+def test_a_lock_that_goes_away_in_time_is_only_a_delay(run: Runner, database: Database, folder: Folder) -> None:
+    folder.tables("001_users")
+    run()
+    folder.write("002_alter", 'ALTER TABLE "001_users" ADD m int;')
+    with database.connect() as blocker:
+        blocker.execute('BEGIN; LOCK TABLE "001_users"')
+        process = run.start(lock_timeout_ms=200, lock_retries=20)
+        database.wait_until("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ 'ALTER'")
+        blocker.execute("ROLLBACK")
+    assert process.result().ids() == ["002_alter"]
+
+
+def test_a_non_transactional_migration_that_fails_at_its_second_statement_leaves_the_rest_intact(
+    run: Runner, database: Database, folder: Folder
+) -> None:
+    database.query("CREATE TABLE old (n int); INSERT INTO old SELECT 1 FROM generate_series(1, 1000)")
+    path = folder.write(
+        "001_index",
+        "-- transactional: false\nCREATE TABLE IF NOT EXISTS new (n int);\nCREATE UNIQUE INDEX CONCURRENTLY dup ON old (n);\n",
+        rollback="DROP TABLE old;\nDROP INDEX dup;",
+    )
+    failed = run.fails()
+    error = failed["error"]
+    assert (error["file"], error["line"], error["sqlstate"]) == (str(path), 3, "23505")
+    assert failed["database_state"] == "partial"
+    assert failed["invalid_indexes"] == ["public.dup"] and "public.dup" in failed["msg"]
+    assert failed["finished_statements"] == ["CREATE TABLE IF NOT EXISTS new (n int)"]
+    assert database.query("SELECT count(*) FROM old") == [1000]
+    for check in (True, False):
+        again = run.fails(check=check)
+        assert "state=repaired" in again["msg"] and "1 of 2" in again["msg"]
+    database.query("DROP INDEX dup; TRUNCATE old")
+    assert run(state="repaired").ids("repaired") == ["001_index"]
+    assert run().ids() == ["001_index"]
+
+
+def test_an_unfinished_migration_that_was_finished_by_hand_is_baselined(
+    run: Runner, database: Database, folder: Folder
+) -> None:
+    folder.write("001_index", "-- transactional: false\nCREATE TABLE t (n int);\nSELECT 1 / 0;\n")
+    run.fails()
+    assert run(state="baselined", target="001_index").ids("marked") == ["001_index"]
+    assert run()["changed"] is False
+    assert database.recorded() == ["001_index"]
+
+
+def test_a_non_transactional_migration_whose_first_statement_is_refused_needs_no_repair(
+    run: Runner, folder: Folder
+) -> None:
+    path = folder.write("001_index", "-- transactional: false\nCREATE TABEL t (n int);\n")
+    failed = run.fails()
+    assert (failed["database_state"], failed["error"]["line"]) == ("unchanged", 2)
+    path.write_text("-- transactional: false\nCREATE TABLE t (n int);\n")
+    assert run().ids() == ["001_index"]
+
+
+@pytest.mark.parametrize("keyword", ["COMMIT", "ROLLBACK", "END", "ABORT", "commit and chain", "PREPARE TRANSACTION 'x'"])
+@pytest.mark.parametrize("check", [True, False])
+def test_a_commit_inside_a_file_is_refused_with_its_line(
+    run: Runner, database: Database, folder: Folder, keyword: str, check: bool
+) -> None:
+    path = folder.write("001", f"CREATE TABLE t (n int);\n-- COMMIT;\n/* ; */ {keyword};\nCREATE TABLE u (n int);")
+    failed = run.fails(check=check)
+    assert (failed["error"]["file"], failed["error"]["line"]) == (str(path), 3)
+    assert keyword.split()[0].upper() in failed["msg"]
+    assert database.tables() == []
+
+
+def test_a_rollback_to_a_savepoint_and_keywords_inside_bodies_are_not_refused(run: Runner, folder: Folder) -> None:
+    folder.write(
+        "001",
+        "SAVEPOINT s; SELECT 1; ROLLBACK TO SAVEPOINT s; RELEASE s;\n"
+        "CREATE FUNCTION f() RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT CASE WHEN true THEN 1 END; END;\n"
+        "DO $$ BEGIN NULL; END $$;\nSELECT '\n;COMMIT;';",
+    )
+    assert run().ids() == ["001"]
+
+
+def test_a_copy_from_the_client_is_refused_and_rolled_back(run: Runner, database: Database, folder: Folder) -> None:
+    folder.write("001", "CREATE TABLE t (n int);\nCOPY t FROM STDIN;\n")
+    failed = run.fails()
+    assert "COPY" in failed["msg"] and failed["database_state"] == "unchanged"
+    assert database.tables() == []
