@@ -101,9 +101,16 @@ def differences(current: Mapping[str, str], wanted: Mapping[str, str]) -> dict[s
 
 
 def users(acl: str) -> dict[str, str]:
-    """The lines of an ACL file or of ACL LIST by user name; spaces folded."""
-    lines = [" ".join(line.split()) for line in acl.splitlines() if line.strip()]
-    return {line.split()[1]: line for line in lines}
+    """The lines of an ACL file or of ACL LIST by user name, in one form.
+
+    Redis 7.0 lists the grants that follow the last denial in no order; they commute.
+    """
+    lines = {}
+    for words in (line.split() for line in acl.splitlines() if line.strip()):
+        denials = [position for position, word in enumerate(words) if word.startswith("-")]
+        end = denials[-1] + 1 if denials else len(words)
+        lines[words[1]] = " ".join(words[:end] + sorted(words[end:]))
+    return lines
 
 
 def main() -> None:
@@ -144,9 +151,7 @@ def main() -> None:
     changes = differences(current, wanted)
     live = {name: change for name, change in changes.items() if name not in START_ONLY}
     names = sorted(
-        name
-        for name in current_users.keys() | wanted_users.keys()
-        if current_users.get(name) != wanted_users.get(name)
+        name for name in current_users.keys() | wanted_users.keys() if current_users.get(name) != wanted_users.get(name)
     )
     if not module.check_mode:
         try:

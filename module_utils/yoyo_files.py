@@ -36,25 +36,32 @@ class Source(Protocol):
 
 
 class Folder:
-    """A source on this host."""
+    """A source on this host. Names are UTF-8 whatever the locale, so the paths that reach the system are bytes."""
 
     def __init__(self, location: str) -> None:
         self.location = location
 
     def names(self) -> list[str]:
         try:
-            entries = [entry.name for entry in os.scandir(self.location) if entry.is_file()]
+            entries = [entry.name for entry in os.scandir(_as_bytes(self.location)) if entry.is_file()]
         except OSError as failure:
             raise BadFile(self.location, f"the migration source cannot be read: {failure.strerror}") from failure
-        return sorted(name for name in entries if is_migration_name(name))
+        return sorted(filter(is_migration_name, map(self._as_text, entries)))
 
     def read(self, name: str) -> bytes:
         path = os.path.join(self.location, name)
         try:
-            with open(path, "rb") as stream:
+            with open(_as_bytes(path), "rb") as stream:
                 return stream.read()
         except OSError as failure:
             raise BadFile(path, f"the file cannot be read: {failure.strerror}") from failure
+
+    def _as_text(self, name: bytes) -> str:
+        try:
+            return name.decode("utf-8")
+        except UnicodeDecodeError:
+            path = os.path.join(self.location, name.decode("utf-8", "backslashreplace"))
+            raise BadFile(path, "the file's name is not UTF-8") from None
 
 
 class Archive:
@@ -137,11 +144,11 @@ def checksum(content: bytes) -> str:
     return hashlib.sha256(_LINE_END.sub(b"\n", content.removeprefix(_BOM))).hexdigest()
 
 
+def _as_bytes(path: str) -> bytes:
+    return path.encode("utf-8", "surrogateescape")
+
+
 def _check_id(id: str, path: str) -> None:
-    try:
-        id.encode("utf-8")
-    except UnicodeEncodeError:
-        raise BadFile(os.fsencode(path).decode("utf-8", "backslashreplace"), "the file's name is not UTF-8") from None
     if len(id) > _ID_MAX_CHARACTERS:
         raise BadFile(path, f"the id has {len(id)} characters; yoyo's table holds {_ID_MAX_CHARACTERS}")
 

@@ -19,7 +19,7 @@ _TOKEN = re.compile(
     | /\*
     | \$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*)?\$     # $$ or $tag$, never $1
     | ;
-    | '                                                     # never closed: the rest of the file
+    | ['"]                                                  # never closed: the rest of the file
     """,
     re.VERBOSE,
 )
@@ -124,7 +124,8 @@ def _token_end(text: bytes, token: re.Match[bytes]) -> int:
         if _is_escape_string(text, token.start()):
             closed = _ESCAPE_STRING.match(text, token.start())
             return closed.end() if closed else len(text)
-        return token.end() if len(head) > 1 else len(text)
+    if head in (b"'", b'"'):
+        return len(text)
     if head == b"/*":
         return _comment_end(text, token.start())
     if head.startswith(b"$"):

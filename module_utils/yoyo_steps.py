@@ -261,6 +261,9 @@ class Executor:
         invalid: list[str] = []
         if not self._session.connection.closed:
             self._session.rollback()
+            if not finished and detail.column is not None:  # the server points into a statement it did not understand
+                self._write(self._bookkeeping.clear_unfinished(step.id))
+                return self._failed(detail, "None of its statements ran; correct it and run again.")
             invalid = sorted(self._invalid_indexes() - invalid_before)
         remains = f" It left the INVALID index {', '.join(invalid)}, which must be dropped." if invalid else ""
         return self._failed(

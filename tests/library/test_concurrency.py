@@ -14,7 +14,9 @@ from yoyo_support import Database, Folder, Runner, listed, stock_yoyo
 
 KILLS = int(os.environ.get("YOYO_MIGRATE_KILLS", "100"))
 
-BUSY = "SELECT FROM pg_stat_activity WHERE application_name = 'yoyo_migrate' AND state = 'active' AND query ~ 'pg_sleep'"
+BUSY = (
+    "SELECT FROM pg_stat_activity WHERE application_name = 'yoyo_migrate' AND state = 'active' AND query ~ 'pg_sleep'"
+)
 SESSIONS = "SELECT FROM pg_stat_activity WHERE application_name = 'yoyo_migrate' AND datname = current_database()"
 
 

@@ -63,9 +63,7 @@ def test_a_connection_lost_while_the_server_still_commits_gives_the_true_outcome
     assert bool(result.get("failed")) == (database.recorded() == [])
 
 
-def test_an_unreachable_database_fails_within_connect_timeout_without_the_password(
-    run: Runner, tmp_path: Path
-) -> None:
+def test_an_unreachable_database_fails_within_connect_timeout_without_the_password(run: Runner, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as silent:  # accepts, and never says a word
         silent.bind(str(tmp_path / PORT_FILE))
         silent.listen()

@@ -11,9 +11,10 @@ from yoyo_support import Database, Folder, Runner, listed, stock_yoyo
 
 def test_unicode_ids_and_sql_work_under_lc_all_c(run: Runner, database: Database, folder: Folder) -> None:
     id = "001_größe_Ж_日本_😀"
-    folder.write(id, "CREATE TABLE \"größe\" (t text); INSERT INTO \"größe\" VALUES ('日本😀');")
+    folder.write(id, 'CREATE TABLE "größe" (t text); INSERT INTO "größe" VALUES (\'日本😀\');')
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("LC_", "LANG", "PYTHON"))}
-    result = run.start(process={"env": {**environment, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}}).result()
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    result = run.start(process={"env": {**environment, **ascii_only}}).result()
     assert result.ids() == [id] == database.recorded()
     assert database.query('SELECT t FROM "größe"') == ["日本😀"]
     assert listed(stock_yoyo(database, folder, "list")) == {id: "A"}

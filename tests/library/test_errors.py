@@ -70,9 +70,10 @@ def test_a_table_locked_elsewhere_is_retried_and_then_55p03_names_the_blocker(
     folder.write("002_alter", 'ALTER TABLE "001_users" ADD m int;')
     with database.connect(application_name="the blocker") as blocker:
         blocker.execute('BEGIN; LOCK TABLE "001_users"')
+        pid = blocker.info.backend_pid
         failed = run.fails(lock_timeout_ms=300, lock_retries=2)
     assert failed["error"]["sqlstate"] == "55P03"
-    assert f"pid {blocker.info.backend_pid}" in failed["msg"] and "the blocker" in failed["msg"]
+    assert f"pid {pid}" in failed["msg"] and "the blocker" in failed["msg"]
     assert "tried 3 times" in failed["msg"]
     assert failed["database_state"] == "unchanged"
 
@@ -133,7 +134,9 @@ def test_a_non_transactional_migration_whose_first_statement_is_refused_needs_no
     assert run().ids() == ["001_index"]
 
 
-@pytest.mark.parametrize("keyword", ["COMMIT", "ROLLBACK", "END", "ABORT", "commit and chain", "PREPARE TRANSACTION 'x'"])
+@pytest.mark.parametrize(
+    "keyword", ["COMMIT", "ROLLBACK", "END", "ABORT", "commit and chain", "PREPARE TRANSACTION 'x'"]
+)
 @pytest.mark.parametrize("check", [True, False])
 def test_a_commit_inside_a_file_is_refused_with_its_line(
     run: Runner, database: Database, folder: Folder, keyword: str, check: bool

@@ -175,6 +175,11 @@ class Result(dict[str, Any]):
     def ids(self, key: str = "applied") -> list[str]:
         return [item["id"] for item in self[key]]
 
+    def warnings(self) -> list[str]:
+        """The warnings' texts; ansible-core 2.19 and later wrap each in an event."""
+        found = self.get("warnings", [])
+        return [item if isinstance(item, str) else item["event"]["msg"] for item in found]
+
 
 class Process:
     """A module that is running."""

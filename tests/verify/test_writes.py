@@ -1,0 +1,115 @@
+"""What the application writes, through its own path."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+
+import psycopg
+import psycopg_pool
+import pytest
+
+pytestmark = pytest.mark.disruptive
+
+
+@pytest.fixture
+def room(connect):
+    """(connection, room id, user id) of a room that goes again with its messages."""
+    connection = connect("chat_app")
+    name = uuid.uuid4().hex
+    user = connection.execute(
+        "INSERT INTO users (email, password_hash, username) VALUES (%s, 'hash', %s) RETURNING id",
+        [f"{name}@example.com", name],
+    ).fetchone()[0]
+    room = connection.execute(
+        "INSERT INTO rooms (name, created_by) VALUES ('verify', %s) RETURNING id", [user]
+    ).fetchone()[0]
+    yield connection, room, user
+    connection.execute("DELETE FROM rooms WHERE id = %s", [room])
+    connection.execute("DELETE FROM users WHERE id = %s", [user])
+
+
+POST = "INSERT INTO messages (room_id, user_id, content) VALUES (%s, %s, %s) RETURNING seq"
+
+
+def test_messages_of_a_room_are_numbered_from_one(room, saw):
+    connection, room_id, user = room
+    seqs = [connection.execute(POST, [room_id, user, "hello"]).fetchone()[0] for _ in range(3)]
+    saw([1, 2, 3], seqs)
+
+
+def test_same_email_in_capitals_is_refused(room, saw):
+    connection, _, user = room
+    with pytest.raises(psycopg.errors.UniqueViolation) as refused:
+        connection.execute(
+            "INSERT INTO users (email, password_hash, username)"
+            " SELECT upper(email), 'hash', 'verify-twin' FROM users WHERE id = %s",
+            [user],
+        )
+    saw("idx_users_email_lower", refused.value.diag.constraint_name)
+
+
+def test_deleted_author_leaves_the_message(room, saw):
+    connection, room_id, user = room
+    connection.execute(POST, [room_id, user, "hello"])
+    connection.execute("DELETE FROM users WHERE id = %s", [user])
+    seen = connection.execute("SELECT user_id FROM messages WHERE room_id = %s", [room_id]).fetchone()[0]
+    saw(None, seen)
+
+
+def test_edit_moves_updated_at_and_a_message_does_not(room, saw):
+    connection, room_id, user = room
+
+    def updated():
+        return connection.execute("SELECT updated_at FROM rooms WHERE id = %s", [room_id]).fetchone()[0]
+
+    first = updated()
+    connection.execute(POST, [room_id, user, "hello"])
+    after_message = updated()
+    connection.execute("UPDATE rooms SET description = 'edited' WHERE id = %s", [room_id])
+    saw((True, True), (after_message == first, updated() > first))
+
+
+def test_twenty_threads_share_a_pool_of_five(app, subject, tunnel, room, saw):
+    _, room_id, user = room
+    server = subject.serving("pgbouncer", app)
+    pool = psycopg_pool.ConnectionPool(
+        kwargs={
+            "host": server.address, "hostaddr": "127.0.0.1", "port": tunnel(app, "pgbouncer"),
+            "dbname": "chat", "user": "chat_app", "password": subject.secrets["chat_app"],
+            "sslmode": "verify-full", "sslrootcert": subject.ca, "prepare_threshold": None,
+        },
+        min_size=5, max_size=5, timeout=20, open=True,
+    )  # fmt: skip
+    seqs: list[int] = []
+
+    def post():
+        with pool.connection() as connection:
+            seqs.append(connection.execute(POST, [room_id, user, "hello"]).fetchone()[0])
+
+    threads = [threading.Thread(target=post) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    pool.close()
+    saw(list(range(1, 21)), sorted(seqs))
+
+
+def test_refresh_token_is_kept_for_seven_days(redis_connect, saw):
+    client = redis_connect("sessions")
+    client.set("refresh_token:verify", "digest", ex=7 * 24 * 60 * 60)
+    saw((True, "digest"), (client.ttl("refresh_token:verify") > 604_000, client.getdel("refresh_token:verify")))
+
+
+def test_expiry_of_a_typing_indicator_is_announced(redis_connect, saw):
+    listener = redis_connect("realtime").pubsub(ignore_subscribe_messages=True)
+    listener.subscribe("__keyevent@0__:expired")
+    listener.get_message(timeout=5)
+    redis_connect("realtime").set("typing:verify:me", "true", px=50)
+    message = None
+    deadline = time.monotonic() + 10
+    while message is None and time.monotonic() < deadline:
+        message = listener.get_message(timeout=1)
+    saw("typing:verify:me", message and message["data"])
