@@ -31,7 +31,9 @@ class ActionModule(ActionBase):
         try:
             location: str = self._find_needle("files", source)
         except AnsibleError as missing:
-            raise AnsibleActionFail(f"the source {source} does not exist on the controller: {missing}") from missing
+            raise AnsibleActionFail(
+                f"the source {source} does not exist on the controller: {missing}"
+            ) from missing
         if not os.path.isdir(location):
             raise AnsibleActionFail(f"the source {location} is not a folder")
         return location
@@ -43,7 +45,9 @@ def _pack(folder: str) -> str:
     with zipfile.ZipFile(buffer, "w") as archive:
         for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
             if entry.is_file() and entry.name.endswith((".sql", ".py")):
-                archive.writestr(zipfile.ZipInfo(_as_utf8(entry.path)), _read(entry.path), zipfile.ZIP_DEFLATED)
+                archive.writestr(
+                    zipfile.ZipInfo(_as_utf8(entry.path)), _read(entry.path), zipfile.ZIP_DEFLATED
+                )
     return base64.b64encode(buffer.getbuffer()).decode("ascii")
 
 

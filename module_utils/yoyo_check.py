@@ -30,7 +30,9 @@ def check_syntax(connection: Connection, steps: Iterable[Step], migrations: Migr
         script = migrations.content(path)
         detail = _transaction_error(script) or _syntax_error(connection, script)
         if detail:
-            raise MigrationError(replace(detail, id=step.id, file=path), "Nothing was changed; correct the file.")
+            raise MigrationError(
+                replace(detail, id=step.id, file=path), "Nothing was changed; correct the file."
+            )
 
 
 def _transaction_error(script: bytes) -> ErrorDetail | None:

@@ -10,6 +10,7 @@ from urllib.parse import quote, unquote
 
 import psycopg
 from psycopg import errors, generators, pq, sql
+from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict
 
 from .yoyo_model import ErrorDetail, MigrationError
@@ -27,7 +28,9 @@ _CONNECT_SQLSTATES = (
     ("28P01", re.compile(r"password authentication failed|no password supplied")),
     (
         "28000",
-        re.compile(r"Peer authentication failed|no pg_hba\.conf entry|role .* does not exist|not permitted to log in"),
+        re.compile(
+            r"Peer authentication failed|no pg_hba\.conf entry|role .* does not exist|not permitted to log in"
+        ),
     ),
     ("3D000", re.compile(r"database .* does not exist")),
     ("53300", re.compile(r"too many (clients|connections)|remaining connection slots")),
@@ -114,21 +117,22 @@ def connect(settings: Settings) -> Connection:
         return psycopg.connect(**conninfo, autocommit=True, prepare_threshold=None)
     except (psycopg.Error, UnicodeError) as failure:
         # "from None": the traceback would show the connection's parameters.
-        raise MigrationError(_connect_error(failure), _connect_advice(failure)) from None
+        raise _connect_error(failure, settings.conninfo) from None
 
 
-def _connect_error(failure: Exception) -> ErrorDetail:
-    message = str(failure).strip()
+def _connect_error(failure: Exception, conninfo: Mapping[str, Any]) -> MigrationError:
+    message = " ".join(str(failure).split())
     sqlstate = getattr(failure, "sqlstate", None)
     if sqlstate is None:
         sqlstate = next((code for code, text in _CONNECT_SQLSTATES if text.search(message)), None)
-    return ErrorDetail(f"cannot connect to the database: {message}", sqlstate=sqlstate)
-
-
-def _connect_advice(failure: Exception) -> str:
-    if _connect_error(failure).sqlstate in ("28P01", "28000"):
-        return "Nothing was changed; check the login options and pg_hba.conf."
-    return "Nothing was changed; check that the server runs and that the login options point to it."
+    target = " ".join(
+        f"{key}={conninfo[key]}" for key in ("host", "port", "dbname", "user") if key in conninfo
+    )
+    advice = "check that the server runs and that the login options point to it."
+    if sqlstate in ("28P01", "28000"):
+        advice = "check the login options and pg_hba.conf."
+    detail = ErrorDetail(f"cannot connect to the database ({target}): {message}", sqlstate=sqlstate)
+    return MigrationError(detail, f"Nothing was changed; {advice}")
 
 
 class Session:
@@ -170,7 +174,10 @@ class Session:
 
     def rollback(self) -> None:
         """End whatever transaction is open; nothing if the connection is gone."""
-        if self.connection.info.transaction_status in (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR):
+        if self.connection.info.transaction_status in (
+            pq.TransactionStatus.INTRANS,
+            pq.TransactionStatus.INERROR,
+        ):
             self.connection.execute("ROLLBACK")
 
 
@@ -184,22 +191,33 @@ class ScriptError(Exception):
 
 
 def run_script(connection: Connection, script: bytes) -> None:
-    """Send `script` whole, as one simple query, and wait for all of its results. Raises ScriptError.
+    """Send `script` whole, as one simple query, and wait for its last result. Raises ScriptError.
 
-    Below psycopg's cursor, which keeps to itself how many statements succeeded before the one that failed.
+    Below psycopg's cursor, which keeps every result until the last has come, and to itself how many came before an error.
     """
+    done = 0
+    failed: ScriptError | None = None
+
+    def exchange() -> PQGen[None]:
+        nonlocal done, failed
+        yield from generators.send(connection.pgconn)
+        while result := (yield from generators.fetch(connection.pgconn)):
+            if result.status == pq.ExecStatus.FATAL_ERROR:
+                failed = failed or ScriptError(errors.error_from_result(result), done)
+            elif result.status in _COPY:
+                refused = errors.FeatureNotSupported("COPY from or to the client is not possible in a migration")
+                failed = ScriptError(refused, done)
+                connection.close()  # there is no way back from the middle of a COPY but to hang up
+                return
+            done += 1
+
     try:
         connection.pgconn.send_query(script)
-        results = connection.wait(generators.execute(connection.pgconn))
+        connection.wait(exchange())
     except psycopg.Error as failure:
-        raise ScriptError(failure, 0) from failure
-    for done, result in enumerate(results):
-        if result.status == pq.ExecStatus.FATAL_ERROR:
-            raise ScriptError(errors.error_from_result(result), done)
-        if result.status in _COPY:
-            connection.close()  # there is no way back from the middle of a COPY but to hang up
-            refused = errors.FeatureNotSupported("COPY from or to the client is not possible in a migration")
-            raise ScriptError(refused, done)
+        raise ScriptError(failure, done) from failure
+    if failed:
+        raise failed
 
 
 def last_rows(cursor: psycopg.Cursor[Any]) -> list[tuple[Any, ...]]:
@@ -228,7 +246,9 @@ def error_detail(failure: psycopg.Error) -> ErrorDetail:
     )
 
 
-def script_error_detail(failure: ScriptError, id: str, path: str, script: bytes, offset: int = 0) -> ErrorDetail:
+def script_error_detail(
+    failure: ScriptError, id: str, path: str, script: bytes, offset: int = 0
+) -> ErrorDetail:
     """The server's error with its place in the file: the exact one if the server named it, else the statement's line.
 
     `offset` is where in `script` the execution began, for a file that runs statement by statement.

@@ -8,11 +8,12 @@ from typing import Any
 import psycopg
 
 from .yoyo_db import Session, Settings, error_detail
-from .yoyo_files import Migrations, Source
-from .yoyo_model import BadFile, MigrationError, Request
+from .yoyo_files import Migrations
+from .yoyo_model import BadFileError, MigrationError, Request
 from .yoyo_plan import plan
 from .yoyo_record import Bookkeeping
 from .yoyo_report import as_result
+from .yoyo_sources import Source
 
 
 def look(settings: Settings, sources: Sequence[Source]) -> dict[str, Any]:
@@ -25,7 +26,7 @@ def look(settings: Settings, sources: Sequence[Source]) -> dict[str, Any]:
             book = Bookkeeping(session)
             history = book.history(book.facts())
         found = plan(migrations.files, history, Request(allow_python=True), migrations.header)
-    except BadFile as bad:
+    except BadFileError as bad:
         raise MigrationError(bad.error, "Correct the file.") from None
     except psycopg.Error as failure:
         raise MigrationError(error_detail(failure), "Nothing was changed.") from None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,7 +14,7 @@ import psycopg
 from psycopg import sql
 
 from .yoyo_db import Connection, Session, Settings, connect, last_rows
-from .yoyo_model import ErrorDetail, MigrationError
+from .yoyo_model import MigrationError
 
 _CLASS_ID = int.from_bytes(b"yoyo", "big")
 _POLL_S = 0.1
@@ -29,7 +31,9 @@ class Holder:
     age_s: int | None = None
 
     def __str__(self) -> str:
-        who = ", ".join(part for part in (self.application, self.user and f"user {self.user}", self.client) if part)
+        who = ", ".join(
+            part for part in (self.application, self.user and f"user {self.user}", self.client) if part
+        )
         age = f", for {self.age_s} s" if self.age_s is not None else ""
         return f"pid {self.pid}{f' ({who})' if who else ''}{age}"
 
@@ -119,15 +123,13 @@ class MigrationLock:
         steps: list[sql.Composable] = [sql.SQL("SELECT pg_advisory_unlock_all()")]
         if self._has_row:
             self._has_row = False
-            mine = sql.SQL("DELETE FROM {s}.yoyo_lock WHERE pid = pg_backend_pid(); DELETE FROM {s}._yoyo_migrate_lock")
-            steps = [self._session.setup(), mine.format(s=self._schema), *steps]
+            forget = sql.SQL("DELETE FROM {s}._yoyo_migrate_lock").format(s=self._schema)
+            steps = [self._session.setup(), self._delete_own_row(), forget, *steps]
         connection.execute(sql.SQL("; ").join(steps))
 
     def _try_row(self) -> bool:
-        query = sql.SQL(
+        insert = sql.SQL(
             """
-            DELETE FROM {s}.yoyo_lock USING {s}._yoyo_migrate_lock own
-            WHERE yoyo_lock.pid = own.pid AND yoyo_lock.ctime = own.ctime;
             WITH taken AS (
                 INSERT INTO {s}.yoyo_lock (locked, ctime, pid)
                 VALUES (1, clock_timestamp() AT TIME ZONE 'UTC', pg_backend_pid())
@@ -137,7 +139,14 @@ class MigrationLock:
             RETURNING pid
             """
         ).format(s=self._schema)
+        query = sql.SQL("; ").join([self._delete_own_row(), insert])
         return bool(last_rows(self._session.connection.execute(query)))
+
+    def _delete_own_row(self) -> sql.Composed:
+        return sql.SQL(
+            "DELETE FROM {s}.yoyo_lock USING {s}._yoyo_migrate_lock own"
+            " WHERE yoyo_lock.pid = own.pid AND yoyo_lock.ctime = own.ctime"
+        ).format(s=self._schema)
 
     def _foreign_row(self) -> Holder | None:
         rows = self._session.connection.execute(
@@ -159,38 +168,51 @@ class MigrationLock:
 
 
 class BlockerWatch:
-    """While a migration waits for a lock, finds out who is in its way; a timeout's error does not say.
+    """Finds out who is in the way of a migration that waits for a lock; the error of a timeout does not say.
 
-    Opens a connection of its own, and only once the migration has run for half of lock_timeout.
+    One thread for a run. It opens a connection of its own, and only once a migration has run for half of lock_timeout.
     """
 
-    def __init__(self, connection: Connection, settings: Settings) -> None:
-        self._pid = connection.info.backend_pid
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._delay_s = settings.lock_timeout_ms / 2000
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._watched: tuple[int, float] | None = None  # the session's pid, and when its migration began
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
         self.blockers: list[Holder] = []
 
-    def __enter__(self) -> BlockerWatch:
-        if self._delay_s > 0:
+    @contextmanager
+    def watching(self, connection: Connection) -> Iterator[None]:
+        """Watch for as long as the block lasts."""
+        self.blockers = []
+        self._watched = (connection.info.backend_pid, time.monotonic())
+        if self._thread is None and self._delay_s > 0:
+            self._thread = threading.Thread(target=self._run, daemon=True)
             self._thread.start()
-        return self
+        try:
+            yield
+        finally:
+            self._watched = None
 
-    def __exit__(self, *_failure: object) -> None:
-        self._done.set()
-        if self._delay_s > 0:
+    def close(self) -> None:
+        self._closing.set()
+        if self._thread:
             self._thread.join(timeout=self._settings.connect_timeout_s)
 
-    def _watch(self) -> None:
-        if self._done.wait(self._delay_s):
-            return
+    def _run(self) -> None:
+        while not self._closing.wait(min(max(self._delay_s / 4, 0.02), 1.0)):
+            watched = self._watched
+            if watched and time.monotonic() - watched[1] >= self._delay_s:
+                self._observe(watched)
+
+    def _observe(self, watched: tuple[int, float]) -> None:
         try:
             with connect(self._settings) as observer:
-                while not self._done.is_set():
-                    rows = observer.execute(_BLOCKERS, [self._pid]).fetchall()
-                    self.blockers = [Holder(*row) for row in rows] or self.blockers
-                    self._done.wait(min(max(self._delay_s / 4, 0.02), 1.0))
+                while self._watched == watched and not self._closing.wait(0.02):
+                    rows = observer.execute(_BLOCKERS, [watched[0]]).fetchall()
+                    if rows and self._watched == watched:
+                        self.blockers = [Holder(*row) for row in rows]
+                    self._closing.wait(self._delay_s / 4)
         except (psycopg.Error, MigrationError):
             return  # the migration's own error is the one that counts
 
@@ -200,13 +222,6 @@ _BLOCKERS = (
     " extract(epoch FROM clock_timestamp() - coalesce(xact_start, backend_start))::int"
     " FROM pg_stat_activity WHERE pid = ANY (pg_blocking_pids(%s))"
 )
-
-
-def with_blockers(detail: ErrorDetail, blockers: list[Holder]) -> str:
-    """The sentence that names who was in the way."""
-    return (
-        f"{detail.message}; blocked by {', '.join(str(holder) for holder in blockers)}" if blockers else detail.message
-    )
 
 
 def _signed(value: int) -> int:

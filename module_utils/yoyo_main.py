@@ -69,7 +69,7 @@ def _finish(module: Module, run: Run | None, failure: MigrationError | None) -> 
     result: dict[str, Any] = {}
     if run is not None:
         result = run.result()
-        for warning in run.warnings:
+        for warning in run.warnings + list(run.plan.warnings):
             module.warn(warning)
         if run.diff:
             result["diff"] = run.diff
@@ -79,9 +79,7 @@ def _finish(module: Module, run: Run | None, failure: MigrationError | None) -> 
 
 
 def _fail(module: Module, failure: MigrationError, result: Mapping[str, Any]) -> NoReturn:
-    module.fail_json(
-        msg=str(failure),
-        error=failure.error.as_dict(),
-        database_state=failure.database_state,
-        **{**result, **failure.extra},
-    )
+    outcome = {**result, "database_state": failure.database_state, **failure.extra}
+    if failure.database_state == "partial":
+        outcome["changed"] = True
+    module.fail_json(msg=str(failure), error=failure.error.as_dict(), **outcome)

@@ -174,10 +174,11 @@ class MigrationError(Exception):
         super().__init__(str(self))
 
     def __str__(self) -> str:
-        return f"{str(self.error).rstrip('.')}. {self.next_step}"
+        problem = str(self.error)
+        return f"{problem}{'' if problem.endswith(('.', '?', '!')) else '.'} {self.next_step}"
 
 
-class BadFile(Exception):
+class BadFileError(Exception):
     """A migration file that cannot be read as one."""
 
     def __init__(self, path: str, message: str, line: int | None = None) -> None:

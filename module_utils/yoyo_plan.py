@@ -6,7 +6,18 @@ import graphlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from .yoyo_model import BadFile, Drift, Header, History, MigrationFile, Plan, Policy, Record, Request, Step
+from .yoyo_model import (
+    BadFileError,
+    Drift,
+    Header,
+    History,
+    MigrationFile,
+    Plan,
+    Policy,
+    Record,
+    Request,
+    Step,
+)
 
 ReadHeader = Callable[[MigrationFile], Header]
 
@@ -70,6 +81,8 @@ class _Planner:
 
     def plan(self) -> Plan:
         self._refuse_duplicates()
+        if self.request.count is not None and self.request.count < 1:
+            self.refusals.append(f"count is {self.request.count}; it takes 1 or more")
         self._order_pending()
         choose = {
             "applied": self._applied,
@@ -110,7 +123,9 @@ class _Planner:
             self._read(file)
         for file in pending:
             if unknown := sorted(self._header(file).depends - self.by_id.keys() - self.records.keys()):
-                self.refusals.append(f"{file.path} depends on {_listed(unknown)}, which no file and no record knows")
+                self.refusals.append(
+                    f"{file.path} depends on {_listed(unknown)}, which no file and no record knows"
+                )
         if cycle := find_cycle({file.id: self._header(file) for file in pending}):
             self.refusals.append(f"the dependencies form a cycle: {' -> '.join(cycle)}")
             self.pending = pending
@@ -200,7 +215,9 @@ class _Planner:
         reach: dict[str, int] = {}
         for file in selected:  # dependencies come first, so their reach is known
             depends = self._header(file).depends
-            reach[file.id] = max([position[file.id], *(reach.get(id, position.get(id, -1)) for id in depends)])
+            reach[file.id] = max(
+                [position[file.id], *(reach.get(id, position.get(id, -1)) for id in depends)]
+            )
         return [id for id, at in reach.items() if at < newest]
 
     def _owed(self, hook: MigrationFile) -> bool:
@@ -223,7 +240,9 @@ class _Planner:
         if self.request.allow_python:
             return
         if python := [step.file.path for step in steps if step.file and step.file.is_python]:
-            self.refusals.append(f"{_listed(python)} would run Python on the host; set allow_python to accept that")
+            self.refusals.append(
+                f"{_listed(python)} would run Python on the host; set allow_python to accept that"
+            )
 
     def _judge_findings(self, drift: Collection[Drift], missing: Sequence[str]) -> None:
         for item in drift:
@@ -256,7 +275,7 @@ class _Planner:
             return
         try:
             self.headers[file.id] = self.read_header(file)
-        except BadFile as bad:
+        except BadFileError as bad:
             self.refusals.append(str(bad.error))
             self.headers[file.id] = Header()
 

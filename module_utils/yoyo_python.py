@@ -7,13 +7,13 @@ import io
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
 
 from .yoyo_db import Connection
-from .yoyo_model import BadFile, Header, MigrationFile
+from .yoyo_model import BadFileError, Header, MigrationFile
 
 
 class Backend:
@@ -50,19 +50,30 @@ class PythonMigration:
             try:
                 migration.load()
             except Exception as failure:
-                raise BadFile(file.path, f"cannot be imported: {failure}") from failure
+                raise BadFileError(file.path, f"cannot be imported: {failure}") from failure
+        self.path = file.path
         self.steps: list[Any] = list(migration.steps or [])
 
-    def __len__(self) -> int:
-        return len(self.steps)
+    def units(self, direction: str) -> list[tuple[str, Callable[[Connection], None]]]:
+        """The steps in the order of `direction`, apply or rollback, each with a name."""
+        steps = self.steps if direction == "apply" else self.steps[::-1]
+        return [(f"step {number}", self._runner(step, direction)) for number, step in enumerate(steps, 1)]
 
-    def run(self, connection: Connection, direction: str) -> Iterator[int]:
-        """Run the steps one by one; yields the number that are done after each."""
-        steps = self.steps if direction == "apply" else list(reversed(self.steps))
-        for done, step in enumerate(steps, 1):
-            with quiet():
-                getattr(step, direction)(Backend(connection))
-            yield done
+    def run_all(self, connection: Connection, direction: str) -> None:
+        for _name, run in self.units(direction):
+            run(connection)
+
+    def _runner(self, step: Any, direction: str) -> Callable[[Connection], None]:
+        def run(connection: Connection) -> None:
+            try:
+                with quiet():
+                    getattr(step, direction)(Backend(connection))
+            except psycopg.Error:
+                raise
+            except Exception as failure:
+                raise BadFileError(self.path, f"{type(failure).__name__}: {failure}") from failure
+
+        return run
 
 
 @contextlib.contextmanager

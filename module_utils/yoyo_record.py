@@ -22,7 +22,13 @@ from .yoyo_model import HOOK_PREFIX, History, MigrationError, Record, Unfinished
 
 YOYO_SCHEMA_VERSION = 2
 LOCK_TABLES = ("yoyo_lock", "_yoyo_migrate_lock")
-TABLES = ("_yoyo_migration", "_yoyo_log", "_yoyo_version", "_yoyo_migrate_checksum", "_yoyo_migrate_unfinished")
+TABLES = (
+    "_yoyo_migration",
+    "_yoyo_log",
+    "_yoyo_version",
+    "_yoyo_migrate_checksum",
+    "_yoyo_migrate_unfinished",
+)
 
 LogOperation = Literal["apply", "rollback", "mark"]
 
@@ -143,7 +149,9 @@ class Bookkeeping:
     def _check_version(self, facts: Facts) -> None:
         version = 1
         if facts.has("_yoyo_version"):
-            rows = self._connection.execute(self._sql("SELECT max(version) FROM {s}._yoyo_version")).fetchall()
+            rows = self._connection.execute(
+                self._sql("SELECT max(version) FROM {s}._yoyo_version")
+            ).fetchall()
             version = rows[0][0] or 1
         if version != YOYO_SCHEMA_VERSION:
             raise MigrationError(
@@ -271,7 +279,8 @@ class Bookkeeping:
 
     def is_recorded(self, id: str) -> bool:
         query = self._sql(
-            "SELECT 1 FROM {s}._yoyo_migration WHERE migration_hash = {hash}", hash=sql.Literal(migration_hash(id))
+            "SELECT 1 FROM {s}._yoyo_migration WHERE migration_hash = {hash}",
+            hash=sql.Literal(migration_hash(id)),
         )
         return bool(self._connection.execute(query).fetchall())
 
@@ -286,7 +295,13 @@ class Bookkeeping:
         ).format(sql.Literal(self._last_at))
 
     def _log(self, id: str, operation: LogOperation) -> sql.Composed:
-        row: Sequence[Any] = (str(uuid.uuid4()), migration_hash(id), id, operation, socket.gethostname()[:255])
+        row: Sequence[Any] = (
+            str(uuid.uuid4()),
+            migration_hash(id),
+            id,
+            operation,
+            socket.gethostname()[:255],
+        )
         return self._sql(
             "INSERT INTO {s}._yoyo_log"
             " (id, migration_hash, migration_id, operation, hostname, comment, username, created_at_utc)"

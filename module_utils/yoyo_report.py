@@ -32,7 +32,9 @@ def differences(
 def as_result(item: Drift | Record | Unfinished) -> dict[str, Any]:
     """The fields of `item`, with times in UTC as ISO 8601."""
     fields = asdict(item)
-    return fields | {key: f"{at:%Y-%m-%dT%H:%M:%SZ}" for key, at in fields.items() if isinstance(at, datetime)}
+    return fields | {
+        key: f"{at:%Y-%m-%dT%H:%M:%SZ}" for key, at in fields.items() if isinstance(at, datetime)
+    }
 
 
 def _contents(steps: Iterable[Step], migrations: Migrations) -> list[dict[str, str]]:
@@ -45,7 +47,9 @@ def _contents(steps: Iterable[Step], migrations: Migrations) -> list[dict[str, s
         text = content[:_SHOWN_BYTES_MAX].decode("utf-8", "ignore")
         if len(content) > _SHOWN_BYTES_MAX:
             text += f"\n-- ... and {len(content) - _SHOWN_BYTES_MAX} more bytes\n"
-        shown.append({"before_header": f"{step.action} {step.id}", "after_header": path, "before": "", "after": text})
+        shown.append(
+            {"before_header": f"{step.action} {step.id}", "after_header": path, "before": "", "after": text}
+        )
     return shown
 
 

@@ -13,13 +13,14 @@ import psycopg
 
 from .yoyo_check import check_syntax
 from .yoyo_db import Session, Settings, error_detail
-from .yoyo_files import Migrations, Source
-from .yoyo_lock import MigrationLock
-from .yoyo_model import BadFile, ErrorDetail, History, MigrationError, Plan, Request
+from .yoyo_execution import Done, Execution
+from .yoyo_files import Migrations
+from .yoyo_lock import BlockerWatch, MigrationLock
+from .yoyo_model import BadFileError, ErrorDetail, History, MigrationError, Plan, Request
 from .yoyo_plan import plan, replay
 from .yoyo_record import Bookkeeping, Facts
 from .yoyo_report import as_result, differences
-from .yoyo_steps import Done, Executor
+from .yoyo_sources import Source
 
 
 class Terminated(KeyboardInterrupt):
@@ -60,20 +61,29 @@ class Run:
         recorded = [record.id for record in self.history.records]
         finished = {(kind, item["id"]) for kind, items in asdict(self.done).items() for item in items}
         kinds = {"apply": "applied", "mark": "marked", "rollback": "rolled_back"}
-        return replay(recorded, [step for step in self.plan.steps if (kinds.get(step.action), step.id) in finished])
+        return replay(
+            recorded, [step for step in self.plan.steps if (kinds.get(step.action), step.id) in finished]
+        )
 
     def execute(self, *, check_mode: bool, show_sql: bool, parse: bool = True) -> None:
         """Do what is asked, or in check mode say what would be done. Raises MigrationError."""
         try:
             with _signals():
                 self._execute(check_mode, show_sql, parse)
-        except BadFile as bad:
+        except BadFileError as bad:
             raise MigrationError(bad.error, "Nothing was changed.") from None
+        except ImportError as missing:
+            raise MigrationError(
+                f"the host's Python lacks {missing.name}",
+                "Nothing was changed; install yoyo-migrations (python3-yoyo).",
+            ) from None
         except psycopg.Error as failure:
             kept = self.done.anything
             raise MigrationError(
                 error_detail(failure),
-                "Those applied before are kept; correct the cause and run again." if kept else "Nothing was changed.",
+                "Those applied before are kept; correct the cause and run again."
+                if kept
+                else "Nothing was changed.",
                 database_state="earlier_migrations_kept" if kept else "unchanged",
             ) from None
         except Terminated as stop:
@@ -87,6 +97,7 @@ class Run:
         migrations = Migrations(self.sources)
         if not migrations.files:
             self.warnings.append(f"no migration in {', '.join(source.location for source in self.sources)}")
+        self.warnings += [f"{path} belongs to no migration" for path in migrations.orphans]
         session = Session(self.settings)
         self.notices = session.notices
         try:
@@ -98,7 +109,6 @@ class Run:
                 self._predict(session, book, facts, migrations, parse)
             elif self.plan.steps or self.plan.refusals:
                 self._migrate(session, book, facts, migrations)
-            self.warnings += self.plan.warnings
             recorded = [record.id for record in self.history.records]
             self.diff = differences(recorded, self.plan.steps, migrations, show_sql)
         finally:
@@ -111,7 +121,9 @@ class Run:
         self.plan = plan(migrations.files, self.history, self.request, migrations.header)
         return facts
 
-    def _predict(self, session: Session, book: Bookkeeping, facts: Facts, migrations: Migrations, parse: bool) -> None:
+    def _predict(
+        self, session: Session, book: Bookkeeping, facts: Facts, migrations: Migrations, parse: bool
+    ) -> None:
         self._refuse(facts, book, will_write=not facts.is_standby)
         if parse:
             check_syntax(session.connection, self.plan.steps, migrations)
@@ -120,10 +132,14 @@ class Run:
 
     def _migrate(self, session: Session, book: Bookkeeping, facts: Facts, migrations: Migrations) -> None:
         """Take the lock, look again, and do what is then to be done."""
+        from .yoyo_steps import run_step  # a run that finds nothing to do is spared it
+
         self._refuse_standby(facts)
         if not self.history.unfinished:
-            self._refuse(facts, book)  # an unfinished migration may be one that runs right now: wait for the lock
-        lock = MigrationLock(session)
+            self._refuse(
+                facts, book
+            )  # an unfinished migration may be one that runs right now: wait for the lock
+        lock, watch = MigrationLock(session), BlockerWatch(self.settings)
         self.lock = lock.as_dict()
         try:
             lock.acquire()
@@ -135,11 +151,12 @@ class Run:
             if self.plan.steps:
                 with session.connection.transaction():
                     book.create_tables(facts)
-            executor = Executor(session, migrations, book, lock)
-            self.done = executor.done
+            execution = Execution(session, migrations, book, lock, watch)
+            self.done = execution.done
             for step in self.plan.steps:
-                executor.run(step)
+                run_step(execution, step)
         finally:
+            watch.close()
             self._release(session, lock)
 
     def _release(self, session: Session, lock: MigrationLock) -> None:

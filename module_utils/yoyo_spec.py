@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .yoyo_files import Archive, Folder, Source
 from .yoyo_model import MigrationError
+from .yoyo_sources import Folder, Source
 
 CONNECTION = {
     "source": {"type": "path"},
@@ -20,7 +20,10 @@ CONNECTION = {
     "login_user": {"type": "str"},
     "login_password": {"type": "str", "no_log": True},
     "login_db": {"type": "str"},
-    "ssl_mode": {"type": "str", "choices": ["allow", "disable", "prefer", "require", "verify-ca", "verify-full"]},
+    "ssl_mode": {
+        "type": "str",
+        "choices": ["allow", "disable", "prefer", "require", "verify-ca", "verify-full"],
+    },
     "ca_cert": {"type": "path"},
     "connect_timeout": {"type": "int", "default": 10},
     "session_role": {"type": "str"},
@@ -61,6 +64,8 @@ MUTUALLY_EXCLUSIVE = [
 def sources_from(params: Mapping[str, Any]) -> list[Source]:
     """Where the migrations are read from."""
     if params.get("_archive") is not None:
+        from .yoyo_archive import Archive
+
         return [Archive(params["source"], params["_archive"])]
     if params.get("source") is not None:
         raise MigrationError(

@@ -33,7 +33,8 @@ _IDENTIFIER_BYTE = re.compile(rb"[A-Za-z0-9_$\x80-\xff]")
 _COMPOUND = re.compile(rb"CREATE\s+(?:OR\s+REPLACE\s+)?(?:RULE|FUNCTION|PROCEDURE)\b", re.IGNORECASE)
 
 _TRANSACTION_CONTROL = re.compile(
-    rb"(?:COMMIT|END|ABORT|ROLLBACK(?!\s+(?:(?:WORK|TRANSACTION)\s+)?TO\b)|PREPARE\s+TRANSACTION)\b", re.IGNORECASE
+    rb"(?:COMMIT|END|ABORT|ROLLBACK(?!\s+(?:(?:WORK|TRANSACTION)\s+)?TO\b)|PREPARE\s+TRANSACTION)\b",
+    re.IGNORECASE,
 )
 
 

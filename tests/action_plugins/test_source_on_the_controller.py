@@ -107,7 +107,9 @@ def test_an_error_names_the_file_on_the_controller(playbook: Playbook, folder: F
     assert f"{path}:2" in shown
 
 
-def test_a_source_missing_on_the_controller_fails_and_an_empty_one_warns(playbook: Playbook, folder: Folder) -> None:
+def test_a_source_missing_on_the_controller_fails_and_an_empty_one_warns(
+    playbook: Playbook, folder: Folder
+) -> None:
     result, _output = playbook.run(source="nowhere")
     assert result["failed"] and "nowhere" in result["msg"]
     result, shown = playbook.run(source="migrations")
@@ -116,7 +118,9 @@ def test_a_source_missing_on_the_controller_fails_and_an_empty_one_warns(playboo
     assert result["failed"] and "not a folder" in result["msg"]
 
 
-def test_no_password_is_shown_at_the_highest_verbosity(playbook: Playbook, folder: Folder, tmp_path: Path) -> None:
+def test_no_password_is_shown_at_the_highest_verbosity(
+    playbook: Playbook, folder: Folder, tmp_path: Path
+) -> None:
     folder.tables("001_users")
     silent = {"login_unix_socket": str(tmp_path), "login_password": PASSWORD, "connect_timeout": 2}
     for options in (silent, {"login_password": PASSWORD}):

@@ -8,7 +8,9 @@ import pytest
 from yoyo_support import Database, Folder, Runner, listed, stock_yoyo
 
 
-def test_an_empty_database_gets_all_and_the_stock_list_agrees(run: Runner, database: Database, folder: Folder) -> None:
+def test_an_empty_database_gets_all_and_the_stock_list_agrees(
+    run: Runner, database: Database, folder: Folder
+) -> None:
     folder.tables("001_users", "002_rooms", "003_messages")
     result = run()
     assert result["changed"] is True
@@ -54,7 +56,13 @@ def test_check_and_diff_on_an_empty_database_show_the_sql_make_no_table_and_impo
 def test_check_then_run_give_the_same_ids_and_the_same_changed(run: Runner, folder: Folder) -> None:
     folder.tables("001_users", "002_rooms")
     folder.write("post-apply", "SELECT 1;")
-    for options in ({}, {}, {"state": "rolled_back", "count": 1}, {"state": "baselined"}, {"state": "repaired"}):
+    for options in (
+        {},
+        {},
+        {"state": "rolled_back", "count": 1},
+        {"state": "baselined"},
+        {"state": "repaired"},
+    ):
         predicted, happened = run(check=True, **options), run(**options)
         for key in ("applied", "rolled_back", "marked", "repaired", "post_apply"):
             assert predicted.ids(key) == happened.ids(key), (options, key)
@@ -68,7 +76,9 @@ def test_dependencies_go_before_names_as_with_the_stock_command(run: Runner, fol
     assert run().ids() == ["002_middle", "003_early", "001_late"]
 
 
-def test_a_migration_that_arrives_by_dependency_order_is_not_out_of_order(run: Runner, folder: Folder) -> None:
+def test_a_migration_that_arrives_by_dependency_order_is_not_out_of_order(
+    run: Runner, folder: Folder
+) -> None:
     folder.write("001_late", "-- depends: 003_early\nSELECT 1;")
     folder.tables("002_middle", "003_early")
     assert run(count=2).ids() == ["002_middle", "003_early"]
@@ -91,7 +101,9 @@ def test_a_target_that_is_no_exact_id_is_refused(run: Runner, folder: Folder) ->
     assert "002" in run.fails(target="002")["msg"]
 
 
-def test_migration_and_bookkeeping_belong_to_the_session_role(run: Runner, database: Database, folder: Folder) -> None:
+def test_migration_and_bookkeeping_belong_to_the_session_role(
+    run: Runner, database: Database, folder: Folder
+) -> None:
     role = f"owner_of_{database.name}"
     database.query(f"CREATE ROLE {role}; GRANT CREATE ON SCHEMA public TO {role}")
     folder.tables("001_users")
@@ -104,9 +116,13 @@ def test_migration_and_bookkeeping_belong_to_the_session_role(run: Runner, datab
     database.query(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
-def test_session_state_does_not_leak_into_the_next_migration(run: Runner, database: Database, folder: Folder) -> None:
+def test_session_state_does_not_leak_into_the_next_migration(
+    run: Runner, database: Database, folder: Folder
+) -> None:
     database.query("CREATE SCHEMA app; CREATE SCHEMA trap")
-    folder.write("001", "SET search_path = trap; SET lock_timeout = 1; CREATE TEMP TABLE t (n int); LISTEN x;")
+    folder.write(
+        "001", "SET search_path = trap; SET lock_timeout = 1; CREATE TEMP TABLE t (n int); LISTEN x;"
+    )
     folder.write("002", "CREATE TABLE t (n int);")
     run(search_path=["app"])
     assert database.tables() == ["app.t"]
@@ -121,7 +137,9 @@ def test_python_migrations_need_consent_and_run_in_their_transaction(
     assert "allow_python" in run.fails()["msg"]
     run(allow_python=True)
     assert database.query("SELECT n FROM p") == [1]
-    folder.write("002_python.py", code.replace("TABLE p", "TABLE q").replace("INSERT INTO p", "INSERT INTO nowhere"))
+    folder.write(
+        "002_python.py", code.replace("TABLE p", "TABLE q").replace("INSERT INTO p", "INSERT INTO nowhere")
+    )
     failed = run.fails(allow_python=True)
     assert failed["error"]["sqlstate"] == "42P01"
     assert database.tables() == ["public.p"]
@@ -138,10 +156,17 @@ def test_notices_are_returned(run: Runner, folder: Folder) -> None:
 def test_the_info_module_reports_the_record_and_what_is_pending(run: Runner, folder: Folder) -> None:
     folder.tables("001_a", "002_b")
     run(count=1)
-    arguments = {key: run.arguments[key] for key in ("sources", "login_unix_socket", "login_user", "login_db")}
+    arguments = {
+        key: run.arguments[key] for key in ("sources", "login_unix_socket", "login_user", "login_db")
+    }
     run.arguments = arguments
     info = run.start("yoyo_migrate_info").result()
-    assert (info.ids(), info["pending"], info["current"], info["changed"]) == (["001_a"], ["002_b"], "001_a", False)
+    assert (info.ids(), info["pending"], info["current"], info["changed"]) == (
+        ["001_a"],
+        ["002_b"],
+        "001_a",
+        False,
+    )
     folder.write("001_a", "SELECT 'edited';")
     info = run.start("yoyo_migrate_info").result()
     assert [item["id"] for item in info["drift"]] == ["001_a"]

@@ -14,10 +14,10 @@ from yoyo_support import Database, Folder, Runner, listed, stock_yoyo
 
 KILLS = int(os.environ.get("YOYO_MIGRATE_KILLS", "100"))
 
-BUSY = (
-    "SELECT FROM pg_stat_activity WHERE application_name = 'yoyo_migrate' AND state = 'active' AND query ~ 'pg_sleep'"
+BUSY = "SELECT FROM pg_stat_activity WHERE application_name = 'yoyo_migrate' AND state = 'active' AND query ~ 'pg_sleep'"
+SESSIONS = (
+    "SELECT FROM pg_stat_activity WHERE application_name = 'yoyo_migrate' AND datname = current_database()"
 )
-SESSIONS = "SELECT FROM pg_stat_activity WHERE application_name = 'yoyo_migrate' AND datname = current_database()"
 
 
 def test_of_two_controllers_at_once_the_second_waits_and_reports_ok(
@@ -46,7 +46,9 @@ def test_of_two_controllers_at_once_neither_hangs_on_a_concurrent_index(
     assert database.query("SELECT indisvalid FROM pg_index WHERE indexrelid = 'i'::regclass") == [True]
 
 
-def test_a_run_that_cannot_get_the_lock_names_the_holder(run: Runner, database: Database, folder: Folder) -> None:
+def test_a_run_that_cannot_get_the_lock_names_the_holder(
+    run: Runner, database: Database, folder: Folder
+) -> None:
     folder.write("001_slow", "SELECT pg_sleep(5);")
     first = run.start()
     database.wait_until(BUSY)
@@ -64,7 +66,9 @@ def test_after_kill_9_at_random_moments_applied_equals_recorded_and_no_step_by_h
     random_moment = random.Random(seed).uniform
     ids = [f"{number:03}_t" for number in range(40)]
     for number, id in enumerate(ids):
-        folder.write(id, f'CREATE TABLE "{id}" (n int); INSERT INTO "{id}" SELECT generate_series(1, {number * 50});')
+        folder.write(
+            id, f'CREATE TABLE "{id}" (n int); INSERT INTO "{id}" SELECT generate_series(1, {number * 50});'
+        )
     whole = run()  # a first run, for how long it takes
     for kill in range(KILLS):
         database.query("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
@@ -110,9 +114,20 @@ def test_after_kill_9_in_a_long_statement_the_server_lets_go_within_seconds(
 def killed_stock_yoyo(run: Runner, database: Database, folder: Folder) -> int:
     """The pid that a stock yoyo, killed in its only migration, has left in the lock table."""
     migration = folder.write("001_slow", "SELECT pg_sleep(1)")
-    command = [sys.executable, "-m", "yoyo", "apply", "--batch", "--no-config-file", "--database", database.uri()]
+    command = [
+        sys.executable,
+        "-m",
+        "yoyo",
+        "apply",
+        "--batch",
+        "--no-config-file",
+        "--database",
+        database.uri(),
+    ]
     stock = subprocess.Popen([*command, str(folder.path)], cwd=folder.path.parent, stdout=subprocess.DEVNULL)
-    database.wait_until("SELECT FROM pg_stat_activity WHERE datname = current_database() AND query ~ 'pg_sleep\\(1'")
+    database.wait_until(
+        "SELECT FROM pg_stat_activity WHERE datname = current_database() AND query ~ 'pg_sleep\\(1'"
+    )
     stock.kill()
     stock.wait()
     migration.write_text("SELECT 1;")
@@ -145,7 +160,9 @@ def test_the_stock_command_waits_for_a_run(run: Runner, database: Database, fold
     process.result()
 
 
-def test_a_migration_that_releases_the_lock_stops_the_run(run: Runner, database: Database, folder: Folder) -> None:
+def test_a_migration_that_releases_the_lock_stops_the_run(
+    run: Runner, database: Database, folder: Folder
+) -> None:
     folder.write("001_release", "SELECT pg_advisory_unlock_all();")
     folder.tables("002_next")
     failed = run.fails()

@@ -63,7 +63,9 @@ def test_a_connection_lost_while_the_server_still_commits_gives_the_true_outcome
     assert bool(result.get("failed")) == (database.recorded() == [])
 
 
-def test_an_unreachable_database_fails_within_connect_timeout_without_the_password(run: Runner, tmp_path: Path) -> None:
+def test_an_unreachable_database_fails_within_connect_timeout_without_the_password(
+    run: Runner, tmp_path: Path
+) -> None:
     with socket.socket(socket.AF_UNIX) as silent:  # accepts, and never says a word
         silent.bind(str(tmp_path / PORT_FILE))
         silent.listen()
@@ -101,7 +103,9 @@ def test_the_right_password_of_a_dsn_lets_in(run: Runner, secretive: Runner, dat
     assert run(dsn=uri, **BY_DSN)["changed"] is False
 
 
-@pytest.mark.parametrize("dsn", [f"postgresql://u:{PASSWORD}@nowhere.invalid/d", f"host=/x password '{PASSWORD}'"])
+@pytest.mark.parametrize(
+    "dsn", [f"postgresql://u:{PASSWORD}@nowhere.invalid/d", f"host=/x password '{PASSWORD}'"]
+)
 def test_a_dsn_with_an_unencoded_password_is_refused_without_showing_it(run: Runner, dsn: str) -> None:
     _assert_not_leaked(run.fails(dsn=dsn, connect_timeout=2, **BY_DSN).output)
 

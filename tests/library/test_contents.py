@@ -12,7 +12,7 @@ from yoyo_support import Database, Folder, Runner, listed, stock_yoyo
 def test_unicode_ids_and_sql_work_under_lc_all_c(run: Runner, database: Database, folder: Folder) -> None:
     id = "001_größe_Ж_日本_😀"
     folder.write(id, 'CREATE TABLE "größe" (t text); INSERT INTO "größe" VALUES (\'日本😀\');')
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("LC_", "LANG", "PYTHON"))}
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("LC_", "LANG"))}
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     result = run.start(process={"env": {**environment, **ascii_only}}).result()
     assert result.ids() == [id] == database.recorded()
@@ -25,7 +25,13 @@ def test_a_uid_without_a_passwd_entry_can_migrate(run: Runner, database: Databas
     folder.tables("001_users")
     public = database.cluster.folder / "migrations"
     shutil.copytree(folder.path, public)
-    process = {"user": 54321, "group": 54321, "extra_groups": [], "cwd": "/", "env": {"PATH": os.environ["PATH"]}}
+    process = {
+        "user": 54321,
+        "group": 54321,
+        "extra_groups": [],
+        "cwd": "/",
+        "env": {**os.environ, "HOME": "/nonexistent"},
+    }
     try:
         assert run.start(process=process, sources=[str(public)]).result().ids() == ["001_users"]
     finally:

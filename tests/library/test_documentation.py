@@ -25,7 +25,9 @@ def constants(module: str) -> dict[str, Any]:
     return {
         node.targets[0].id: yaml.safe_load(ast.literal_eval(node.value))
         for node in tree.body
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in names
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and node.targets[0].id in names
     }
 
 

@@ -38,12 +38,18 @@ def test_a_runtime_error_inside_plpgsql_keeps_and_lists_earlier_migrations(
 ) -> None:
     folder.tables("001_users")
     path = folder.write(
-        "002_fails", "CREATE TABLE t (n int);\n\nDO $$\nBEGIN\n  PERFORM 1 / 0;\nEND $$;\nCREATE TABLE u (n int);\n"
+        "002_fails",
+        "CREATE TABLE t (n int);\n\nDO $$\nBEGIN\n  PERFORM 1 / 0;\nEND $$;\nCREATE TABLE u (n int);\n",
     )
     folder.tables("003_never")
     failed = run.fails()
     error = failed["error"]
-    assert (error["id"], error["file"], error["line"], error["sqlstate"]) == ("002_fails", str(path), 3, "22012")
+    assert (error["id"], error["file"], error["line"], error["sqlstate"]) == (
+        "002_fails",
+        str(path),
+        3,
+        "22012",
+    )
     assert "PL/pgSQL" in error["context"] and "line 3 at PERFORM" in error["context"]
     assert failed["database_state"] == "earlier_migrations_kept"
     assert failed.ids() == ["001_users"] == database.recorded()
@@ -78,14 +84,18 @@ def test_a_table_locked_elsewhere_is_retried_and_then_55p03_names_the_blocker(
     assert failed["database_state"] == "unchanged"
 
 
-def test_a_lock_that_goes_away_in_time_is_only_a_delay(run: Runner, database: Database, folder: Folder) -> None:
+def test_a_lock_that_goes_away_in_time_is_only_a_delay(
+    run: Runner, database: Database, folder: Folder
+) -> None:
     folder.tables("001_users")
     run()
     folder.write("002_alter", 'ALTER TABLE "001_users" ADD m int;')
     with database.connect() as blocker:
         blocker.execute('BEGIN; LOCK TABLE "001_users"')
         process = run.start(lock_timeout_ms=200, lock_retries=20)
-        database.wait_until("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ 'ALTER'")
+        database.wait_until(
+            "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ 'ALTER'"
+        )
         blocker.execute("ROLLBACK")
     assert process.result().ids() == ["002_alter"]
 
@@ -141,14 +151,18 @@ def test_a_non_transactional_migration_whose_first_statement_is_refused_needs_no
 def test_a_commit_inside_a_file_is_refused_with_its_line(
     run: Runner, database: Database, folder: Folder, keyword: str, check: bool
 ) -> None:
-    path = folder.write("001", f"CREATE TABLE t (n int);\n-- COMMIT;\n/* ; */ {keyword};\nCREATE TABLE u (n int);")
+    path = folder.write(
+        "001", f"CREATE TABLE t (n int);\n-- COMMIT;\n/* ; */ {keyword};\nCREATE TABLE u (n int);"
+    )
     failed = run.fails(check=check)
     assert (failed["error"]["file"], failed["error"]["line"]) == (str(path), 3)
     assert keyword.split()[0].upper() in failed["msg"]
     assert database.tables() == []
 
 
-def test_a_rollback_to_a_savepoint_and_keywords_inside_bodies_are_not_refused(run: Runner, folder: Folder) -> None:
+def test_a_rollback_to_a_savepoint_and_keywords_inside_bodies_are_not_refused(
+    run: Runner, folder: Folder
+) -> None:
     folder.write(
         "001",
         "SAVEPOINT s; SELECT 1; ROLLBACK TO SAVEPOINT s; RELEASE s;\n"
@@ -158,7 +172,9 @@ def test_a_rollback_to_a_savepoint_and_keywords_inside_bodies_are_not_refused(ru
     assert run().ids() == ["001"]
 
 
-def test_a_copy_from_the_client_is_refused_and_rolled_back(run: Runner, database: Database, folder: Folder) -> None:
+def test_a_copy_from_the_client_is_refused_and_rolled_back(
+    run: Runner, database: Database, folder: Folder
+) -> None:
     folder.write("001", "CREATE TABLE t (n int);\nCOPY t FROM STDIN;\n")
     failed = run.fails()
     assert "COPY" in failed["msg"] and failed["database_state"] == "unchanged"

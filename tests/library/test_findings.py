@@ -57,7 +57,9 @@ def test_an_older_id_that_arrives_late_is_dealt_with_per_on_out_of_order(run: Ru
     assert run(on_out_of_order="ignore").ids() == ["002_rooms", "004_tokens"]
 
 
-def test_a_missing_source_fails_and_an_empty_one_warns(run: Runner, database: Database, folder: Folder) -> None:
+def test_a_missing_source_fails_and_an_empty_one_warns(
+    run: Runner, database: Database, folder: Folder
+) -> None:
     for check in (True, False):
         failed = run.fails(check=check, sources=[str(folder.path / "nowhere")])
         assert "nowhere" in failed["msg"]

@@ -100,7 +100,9 @@ def test_a_sum_recorded_before_the_stock_command_rolled_back_and_reapplied_does_
     assert run()["drift"] == []
 
 
-def test_a_failed_post_apply_hook_is_retried_on_the_next_run(run: Runner, database: Database, folder: Folder) -> None:
+def test_a_failed_post_apply_hook_is_retried_on_the_next_run(
+    run: Runner, database: Database, folder: Folder
+) -> None:
     folder.tables("001_a")
     hook = folder.write("post-apply", "SELECT nonsense;")
     failed = run.fails()
@@ -116,7 +118,9 @@ def test_a_failed_post_apply_hook_is_retried_on_the_next_run(run: Runner, databa
     assert listed(stock_yoyo(database, folder, "list")) == {"001_a": "A", "002_b": "A"}
 
 
-def test_the_stock_rollback_undoes_what_the_module_applied(run: Runner, database: Database, folder: Folder) -> None:
+def test_the_stock_rollback_undoes_what_the_module_applied(
+    run: Runner, database: Database, folder: Folder
+) -> None:
     folder.tables("001_a", "002_b")
     run()
     stock_yoyo(database, folder, "rollback", "--all")

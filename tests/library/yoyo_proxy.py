@@ -21,7 +21,9 @@ class Proxy:
     delay_s   wait that long before each chunk from the client is handed on: the round trip's length
     """
 
-    def __init__(self, server: Path, *, hang_up: Literal["before", "after"] | None = None, delay_s: float = 0) -> None:
+    def __init__(
+        self, server: Path, *, hang_up: Literal["before", "after"] | None = None, delay_s: float = 0
+    ) -> None:
         self.server = server
         self.folder = Path(tempfile.mkdtemp(prefix="proxy-", dir="/tmp"))
         self.hang_up = hang_up

@@ -40,7 +40,9 @@ class Cluster:
             shutil.chown(self.folder, self.user)
         self.tool("initdb", "-D", str(self.data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C")
         hba = self.data / "pg_hba.conf"
-        hba.write_text("local all secretive scram-sha-256\nlocal all all trust\nlocal replication all trust\n")
+        hba.write_text(
+            "local all secretive scram-sha-256\nlocal all all trust\nlocal replication all trust\n"
+        )
         self.start()
         return self
 
@@ -96,7 +98,16 @@ class _Standby(Cluster):
         if self.user:
             shutil.chown(self.folder, self.user)
         self.primary.tool(
-            "pg_basebackup", "-D", str(self.data), "-h", str(self.primary.folder), "-U", "postgres", "-R", "-c", "fast"
+            "pg_basebackup",
+            "-D",
+            str(self.data),
+            "-h",
+            str(self.primary.folder),
+            "-U",
+            "postgres",
+            "-R",
+            "-c",
+            "fast",
         )
         self.start()
         return self
@@ -225,7 +236,9 @@ class Runner:
             "lock_wait_s": 20,
         }
 
-    def start(self, module: str = "yoyo_migrate", *, process: dict[str, Any] | None = None, **options: Any) -> Process:
+    def start(
+        self, module: str = "yoyo_migrate", *, process: dict[str, Any] | None = None, **options: Any
+    ) -> Process:
         """Start the module; an option that is None is left out."""
         merged = {**self.arguments, **options}
         arguments = {key: value for key, value in merged.items() if value is not None}
@@ -248,10 +261,21 @@ class Runner:
         return self.start(**modes, **options).result()
 
 
-def stock_yoyo(database: Database, folder: Folder, command: str, *options: str, schema: str = "public") -> str:
+def stock_yoyo(
+    database: Database, folder: Folder, command: str, *options: str, schema: str = "public"
+) -> str:
     """The output of the stock yoyo command."""
     done = subprocess.run(
-        [sys.executable, "-m", "yoyo", command, "--batch", "--no-config-file", "--database", database.uri(schema)]
+        [
+            sys.executable,
+            "-m",
+            "yoyo",
+            command,
+            "--batch",
+            "--no-config-file",
+            "--database",
+            database.uri(schema),
+        ]
         + [*options, str(folder.path)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

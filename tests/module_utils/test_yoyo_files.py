@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from module_utils.yoyo_files import Archive, Folder, Migrations, Source, checksum
-from module_utils.yoyo_model import BadFile, Header
+from module_utils.yoyo_archive import Archive
+from module_utils.yoyo_files import Migrations, checksum
+from module_utils.yoyo_model import BadFileError, Header
+from module_utils.yoyo_sources import Folder, Source
 
 
 def archive(files: dict[str, bytes]) -> Archive:
@@ -53,18 +55,22 @@ def test_migrations_are_sql_and_python_files_without_drafts_in_order_of_name(sou
 
 
 def test_a_rollback_without_its_migration_is_an_orphan() -> None:
-    assert Migrations([archive({"001_a.rollback.sql": b""})]).orphans == ["/on/the/controller/001_a.rollback.sql"]
+    assert Migrations([archive({"001_a.rollback.sql": b""})]).orphans == [
+        "/on/the/controller/001_a.rollback.sql"
+    ]
 
 
 def test_post_apply_files_are_hooks() -> None:
-    assert [file.is_hook for file in Migrations([archive({"001.sql": b"", "post-apply.grants.sql": b""})]).files] == [
+    assert [
+        file.is_hook for file in Migrations([archive({"001.sql": b"", "post-apply.grants.sql": b""})]).files
+    ] == [
         False,
         True,
     ]
 
 
 def test_a_damaged_archive_is_refused() -> None:
-    with pytest.raises(BadFile, match="damaged"):
+    with pytest.raises(BadFileError, match="damaged"):
         Archive("/x", "bm90IGEgemlw")
 
 
@@ -92,7 +98,7 @@ def test_a_rollback_file_makes_a_migration_reversible() -> None:
 
 
 def test_a_header_that_is_neither_true_nor_false_is_refused() -> None:
-    with pytest.raises(BadFile, match="takes true or false"):
+    with pytest.raises(BadFileError, match="takes true or false"):
         header("-- transactional: no\nSELECT 1;")
 
 
@@ -106,23 +112,25 @@ def test_the_header_of_a_python_file_is_read_without_running_it() -> None:
 
 
 def test_a_dependency_that_is_computed_is_refused_with_its_line() -> None:
-    with pytest.raises(BadFile, match="literal") as bad:
+    with pytest.raises(BadFileError, match="literal") as bad:
         header("\n__depends__ = compute()", "001.py")
     assert bad.value.error.line == 2
 
 
 def test_python_that_does_not_parse_is_refused_with_its_line() -> None:
-    with pytest.raises(BadFile, match="not valid Python") as bad:
+    with pytest.raises(BadFileError, match="not valid Python") as bad:
         header("\n\ndef", "001.py")
     assert bad.value.error.line == 3
 
 
-@pytest.mark.parametrize(("content", "said"), [(b"\n\xe9", "0xe9 at offset 1"), (b"a\0b", "NUL byte at offset 1")])
+@pytest.mark.parametrize(
+    ("content", "said"), [(b"\n\xe9", "0xe9 at offset 1"), (b"a\0b", "NUL byte at offset 1")]
+)
 def test_what_is_not_utf_8_text_is_refused(content: bytes, said: str) -> None:
-    with pytest.raises(BadFile, match=said):
+    with pytest.raises(BadFileError, match=said):
         Migrations([archive({"001.sql": content})]).content("/on/the/controller/001.sql")
 
 
 def test_an_id_too_long_for_the_column_is_refused() -> None:
-    with pytest.raises(BadFile, match="256 characters"):
+    with pytest.raises(BadFileError, match="256 characters"):
         Migrations([archive({"x" * 256 + ".sql": b""})])

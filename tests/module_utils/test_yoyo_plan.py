@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from module_utils.yoyo_model import BadFile, Header, History, MigrationFile, Plan, Policy, Record, Request, Unfinished
+from module_utils.yoyo_model import (
+    BadFileError,
+    Header,
+    History,
+    MigrationFile,
+    Plan,
+    Policy,
+    Record,
+    Request,
+    Unfinished,
+)
 from module_utils.yoyo_plan import find_cycle, plan, replay
 
 START = datetime(2024, 1, 1)
@@ -55,7 +65,9 @@ any_request = st.fixed_dictionaries(
 
 
 @given(acyclic(), any_history)
-def test_applying_leaves_every_file_recorded_once_after_what_it_depends_on(graph: Graph, recorded: list[str]) -> None:
+def test_applying_leaves_every_file_recorded_once_after_what_it_depends_on(
+    graph: Graph, recorded: list[str]
+) -> None:
     steps = make(graph, recorded).steps
     after = replay(recorded, steps)
     assert sorted(after) == sorted(graph.keys() | set(recorded))
@@ -65,14 +77,18 @@ def test_applying_leaves_every_file_recorded_once_after_what_it_depends_on(graph
 
 
 @given(acyclic(), any_history, st.integers(0, 8))
-def test_a_run_killed_after_any_step_is_completed_by_the_next(graph: Graph, recorded: list[str], done: int) -> None:
+def test_a_run_killed_after_any_step_is_completed_by_the_next(
+    graph: Graph, recorded: list[str], done: int
+) -> None:
     killed = replay(recorded, make(graph, recorded).steps[:done])
     after = replay(killed, make(graph, killed).steps)
     assert sorted(after) == sorted(graph.keys() | set(recorded))
 
 
 @given(acyclic(), any_history, st.integers(1, 9))
-def test_count_and_target_give_a_prefix_of_the_whole_plan(graph: Graph, recorded: list[str], count: int) -> None:
+def test_count_and_target_give_a_prefix_of_the_whole_plan(
+    graph: Graph, recorded: list[str], count: int
+) -> None:
     steps = make(graph, recorded).steps
     assert make(graph, recorded, count=count).steps == steps[:count]
     for at, step in enumerate(steps):
@@ -80,7 +96,9 @@ def test_count_and_target_give_a_prefix_of_the_whole_plan(graph: Graph, recorded
 
 
 @given(acyclic(), st.data())
-def test_rolling_back_undoes_exactly_the_later_records_newest_first(graph: Graph, data: st.DataObject) -> None:
+def test_rolling_back_undoes_exactly_the_later_records_newest_first(
+    graph: Graph, data: st.DataObject
+) -> None:
     recorded = data.draw(st.permutations(sorted(graph)))
     for at, target in enumerate(recorded):
         steps = make(graph, recorded, state="rolled_back", target=target).steps
@@ -113,10 +131,14 @@ def test_a_cycle_is_named_by_ids_each_of_which_depends_on_the_next(graph: Graph)
 
 @pytest.mark.parametrize(("policy", "refused", "warned"), [("fail", 1, 0), ("warn", 0, 1), ("ignore", 0, 0)])
 @pytest.mark.parametrize("finding", ["on_drift", "on_missing", "on_out_of_order"])
-def test_each_finding_refuses_warns_or_passes(finding: str, policy: Policy, refused: int, warned: int) -> None:
-    folder = {"on_drift": [file("001", "edited")], "on_missing": [], "on_out_of_order": [file("000"), file("001")]}[
-        finding
-    ]
+def test_each_finding_refuses_warns_or_passes(
+    finding: str, policy: Policy, refused: int, warned: int
+) -> None:
+    folder = {
+        "on_drift": [file("001", "edited")],
+        "on_missing": [],
+        "on_out_of_order": [file("000"), file("001")],
+    }[finding]
     made = plan(folder, history(["001"]), Request(**{finding: policy}), lambda _file: Header())  # type: ignore[arg-type]
     assert (len(made.refusals), len(made.warnings)) == (refused, warned)
     assert len(made.drift) + len(made.missing) + len(made.out_of_order) == 1
@@ -135,7 +157,7 @@ def test_headers_are_read_for_what_may_run_and_for_nothing_else() -> None:
 
 def test_every_bad_file_is_named() -> None:
     def read_header(file: MigrationFile) -> Header:
-        raise BadFile(file.path, "is bad")
+        raise BadFileError(file.path, "is bad")
 
     made = plan([file("001"), file("002")], History(), Request(), read_header)
     assert made.refusals == ("001.sql: is bad", "002.sql: is bad")

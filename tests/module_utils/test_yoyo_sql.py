@@ -36,7 +36,9 @@ def texts(script: str) -> list[str]:
 
 
 @given(st.lists(st.lists(st.sampled_from(PIECES), min_size=1, max_size=6), max_size=6))
-def test_a_script_splits_at_the_semicolons_between_statements_and_nowhere_else(parts: list[list[str]]) -> None:
+def test_a_script_splits_at_the_semicolons_between_statements_and_nowhere_else(
+    parts: list[list[str]],
+) -> None:
     written = ["SELECT " + " ".join(pieces) for pieces in parts]
     found = texts(" ;\n -- between; \n".join(written))
     assert [text.split() for text in found] == [text.split() for text in written]

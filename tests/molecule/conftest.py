@@ -1,0 +1,11 @@
+from __future__ import annotations
+
+import pytest
+
+from .runs import PROJECT, Environment
+
+
+@pytest.fixture(scope="session")
+def environment() -> Environment:
+    """The scenario `default`: both releases, created and not destroyed yet."""
+    return Environment(PROJECT / "molecule/default/inventory", "chat-default", ("bookworm", "trixie"))

@@ -1,0 +1,112 @@
+"""Runs of the playbook and commands on its test hosts, for the molecule scenarios' own checks."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).parents[2]
+PLAYBOOK = str(Path(sys.executable).with_name("ansible-playbook"))
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run of a playbook said."""
+
+    code: int
+    output: str = field(repr=False)
+    tasks: list[dict[str, Any]] = field(repr=False)
+    changed: dict[str, int]
+
+    def failures(self) -> str:
+        """What failed, a line for each task and host; all that was printed where no task ran."""
+        lines = [
+            f"{host}: {task['task']['name']}: {result.get('msg', result)}"
+            for task in self.tasks
+            for host, result in task["hosts"].items()
+            if result.get("failed") or result.get("unreachable")
+        ]
+        return "\n".join(lines) or self.output[-2000:]
+
+    def changed_tasks(self, host: str) -> set[str]:
+        """The names of the tasks that changed something on `host`, or would have in check mode."""
+        return {
+            task["task"]["name"] for task in self.tasks if task["hosts"].get(host, {}).get("changed")
+        }
+
+    def diff(self, host: str) -> str:
+        """All that --diff showed for `host`."""
+        return json.dumps([task["hosts"][host] for task in self.tasks if host in task["hosts"]])
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The inventory of a molecule scenario."""
+
+    inventory: Path
+    network: str
+    hosts: tuple[str, ...]
+
+    def play(self, *arguments: str, playbook: str = "playbook.yml", **environment: str) -> Run:
+        """Run the playbook to its end, whatever that is."""
+        done = subprocess.run(
+            [PLAYBOOK, playbook, "-i", str(self.inventory), *arguments],
+            cwd=PROJECT, env=_environment(ANSIBLE_STDOUT_CALLBACK="ansible.posix.json", **environment),
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        start = done.stdout.find("{")
+        report = json.loads(done.stdout[start:]) if start >= 0 else {"plays": [], "stats": {}}
+        return Run(
+            done.returncode,
+            done.stdout + done.stderr,
+            [task for play in report["plays"] for task in play["tasks"]],
+            {host: stats["changed"] for host, stats in report["stats"].items()},
+        )
+
+    def play_and_kill(self, task: str, at: Callable[[], bool] = lambda: True) -> None:
+        """Start the playbook and kill it, with its workers, in `task` at the moment when `at` holds."""
+        process = subprocess.Popen(
+            [PLAYBOOK, "playbook.yml", "-i", str(self.inventory)],
+            cwd=PROJECT, env=_environment(), start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith("TASK") and task in line:
+                while not at() and process.poll() is None:
+                    pass
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                return
+        raise AssertionError(f"the run never came to {task!r}:\n{''.join(lines[-40:])}")
+
+    def shell(self, host: str, command: str, check: bool = True) -> str:
+        """What a shell command prints as root in the host's container."""
+        done = subprocess.run(
+            ["podman", "exec", f"{self.network}-{host}", "sh", "-c", command],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert not check or done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def psql(self, host: str, statement: str) -> str:
+        """What a statement answers the superuser in the database chat."""
+        return subprocess.run(
+            ["podman", "exec", "-i", "-u", "postgres", f"{self.network}-{host}", "psql", "-XAtq", "chat"],
+            input=statement, capture_output=True, text=True, check=True,
+        ).stdout.strip()  # fmt: skip
+
+
+def _environment(**more: str) -> dict[str, str]:
+    unwanted = {"ANSIBLE_FORCE_COLOR", "PY_COLORS"}
+    kept = {name: value for name, value in os.environ.items() if name not in unwanted}
+    return {**kept, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", **more}

@@ -1,0 +1,132 @@
+"""Bare hosts: what is refused, what check mode leaves alone, and runs that are killed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+
+import pytest
+
+CONTENTS = (
+    "dpkg-query -W; find /etc /usr/local /var/lib -xdev -type f"
+    " -not -path '/var/lib/systemd/*' -not -path '/var/lib/apt/*' -not -path '/var/lib/sudo/*'"
+    " -printf '%p %s %T@\\n' | sort"
+)
+
+
+@pytest.fixture
+def untouched(environment):
+    """Whatever the test does, the hosts' packages and files are the same afterwards."""
+    before = {host: environment.shell(host, CONTENTS) for host in environment.hosts}
+    yield
+    assert before == {host: environment.shell(host, CONTENTS) for host in environment.hosts}
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({"common_postgresql_port": "many"}, ["common_postgresql_port", "many", "int"]),
+        ({"postgresql_memory_mb": 100}, ["postgresql_memory_mb", "at least 256", "now 100"]),
+        ({"postgresql_memory_mb": 9000}, ["MB short of memory", "PostgreSQL", "postgresql_memory_mb"]),
+        ({"common_pool_size": 200, "postgresql_max_connections": 100}, ["415", "87", "common_pool_size"]),
+        ({"pgbouncer_application_processes": 100}, ["2000", "800", "pgbouncer_application_processes"]),
+        ({"common_client_networks": ["10.0.0.1/8"]}, ["common_client_networks", "10.0.0.1/8"]),
+        ({"common_distributions": {"11": "bullseye"}}, ["runs Debian", "allowed: Debian 11"]),
+        ({"chat_database_migrations": "/nowhere"}, ["chat_database_migrations", "/nowhere"]),
+        ({"preflight_independent_hosts": False}, ["bookworm, trixie", "allowed: one"]),
+        (
+            {"redis_instances": {"sessions": {"port": 6380, "maxmemory_mb": 9, "maxmemory_policy": "allkeys-lru",
+                                              "persistence": True, "notify_keyspace_events": ""}}},
+            ["allkeys-lru", "noeviction", "realtime"],
+        ),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)  # fmt: skip
+def test_bad_variable_is_refused_by_name_value_and_what_is_allowed(environment, variables, named):
+    run = environment.play("-e", json.dumps(variables))
+    assert run.code != 0
+    assert [word for word in named if word not in run.failures()] == []
+
+
+@pytest.mark.usefixtures("untouched")
+def test_missing_secret_is_refused_by_name(environment, tmp_path):
+    inventory = _copy(environment, tmp_path)
+    vault = inventory / "group_vars/all/vault.yml"
+    text = subprocess.run(
+        ["ansible-vault", "view", vault], capture_output=True, text=True, check=True
+    ).stdout
+    name = "vault_redis_chat_admin_password"
+    vault.write_text("\n".join(line for line in text.splitlines() if not line.startswith(name)))
+    run = type(environment)(inventory, environment.network, environment.hosts).play()
+    assert run.code != 0
+    assert name in run.failures()
+    assert "vault.yml" in run.failures()
+
+
+@pytest.mark.usefixtures("untouched")
+def test_unknown_group_is_refused(environment, tmp_path):
+    inventory = _copy(environment, tmp_path)
+    hosts = inventory / "hosts.yml"
+    hosts.write_text(hosts.read_text() + "\nredsi: {hosts: *hosts}\n")
+    run = type(environment)(inventory, environment.network, environment.hosts).play()
+    assert run.code != 0
+    assert "Unknown group redsi" in run.failures()
+    assert "postgresql, redis" in run.failures()
+
+
+@pytest.mark.usefixtures("untouched")
+def test_wrong_vault_password_stops_before_any_host_is_contacted(environment, tmp_path):
+    inventory = _copy(environment, tmp_path)
+    (inventory / ".vault_password").write_text("wrong\n")
+    run = type(environment)(inventory, environment.network, environment.hosts).play()
+    assert run.code != 0
+    assert "Decryption failed" in run.output
+    assert "Gathering Facts" not in run.output
+
+
+def _copy(environment, folder):
+    """A copy of the inventory that a test may spoil; the keys stay where they are."""
+    inventory = folder / "inventory"
+    shutil.copytree(environment.inventory, inventory, ignore=shutil.ignore_patterns(".state"))
+    (inventory / ".state").symlink_to(environment.inventory / ".state")
+    return inventory
+
+
+@pytest.mark.usefixtures("untouched")
+def test_check_mode_on_bare_hosts_predicts_and_changes_nothing(environment):
+    run = environment.play("--check", "--diff")
+    assert run.code == 0, run.failures()
+    for host in environment.hosts:
+        assert "packages : Install the packages" in run.changed_tasks(host)
+        assert "start postgresql@" in run.diff(host)
+        assert "start redis-server@sessions" in run.diff(host)
+
+
+def test_run_is_killed_and_a_host_loses_power_while_dpkg_works(environment):
+    def unpacking():
+        return environment.shell("bookworm", "pgrep -x dpkg", check=False) != ""
+
+    environment.play_and_kill("packages : Install the packages", at=unpacking)
+    subprocess.run(["podman", "restart", "--time", "0", f"{environment.network}-bookworm"], check=True)
+
+
+@pytest.mark.parametrize(
+    "task", ["postgresql : Create the cluster", "redis : Run each instance with what its files say"]
+)
+def test_run_is_killed(environment, task):
+    environment.play_and_kill(task)
+
+
+def test_next_run_converges(environment):
+    run = environment.play()
+    assert run.code == 0, run.failures()
+
+
+def test_the_one_after_changes_nothing(environment):
+    run = environment.play()
+    assert run.code == 0, run.failures()
+    assert run.changed == dict.fromkeys(environment.hosts, 0), {
+        host: run.changed_tasks(host) for host in environment.hosts
+    }
