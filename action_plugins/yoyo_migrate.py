@@ -6,6 +6,7 @@ import base64
 import io
 import os
 import zipfile
+from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail, AnsibleError
@@ -34,7 +35,7 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(
                 f"the source {source} does not exist on the controller: {missing}"
             ) from missing
-        if not os.path.isdir(location):
+        if not Path(location).is_dir():
             raise AnsibleActionFail(f"the source {location} is not a folder")
         return location
 
@@ -54,14 +55,13 @@ def _pack(folder: str) -> str:
 def _as_utf8(path: str) -> str:
     """The file's name, for which the controller's locale must not matter."""
     try:
-        return os.fsencode(os.path.basename(path)).decode("utf-8")
+        return os.fsencode(Path(path).name).decode("utf-8")
     except UnicodeDecodeError as failure:
         raise AnsibleActionFail(f"the name of {os.fsencode(path)!r} is not UTF-8") from failure
 
 
 def _read(path: str) -> bytes:
     try:
-        with open(path, "rb") as stream:
-            return stream.read()
+        return Path(path).read_bytes()
     except OSError as failure:
         raise AnsibleActionFail(f"{path} cannot be read: {failure.strerror}") from failure

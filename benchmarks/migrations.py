@@ -1,7 +1,10 @@
-"""yoyo_migrate beside its peers, on a throwaway PostgreSQL: python benchmarks/migrations.py [--rounds N] [--quick]
+"""yoyo_migrate beside its peers, on a throwaway PostgreSQL.
 
-Every contender is a process of its own, timed from start to exit, and the contenders of a scenario take turns, so that
-a busy machine is busy for all of them. The figure is the median of the rounds, beside the module's own as a multiple.
+python benchmarks/migrations.py [--rounds N] [--quick]
+
+Every contender is a process of its own, timed from start to exit, and the contenders of a scenario take
+turns, so that a busy machine is busy for all of them. The figure is the median of the rounds, and beside it
+the module's own as a multiple.
 
     module    yoyo_migrate, as Ansible runs it on the host
     bare      a psycopg loop that runs the same files and writes the same bookkeeping, with nothing checked
@@ -213,7 +216,10 @@ class Benchmark:
         applied: bool = False,
         delay_s: float = 0,
     ) -> None:
-        """Print the row of a scenario; `applied` begins with everything applied, `delay_s` lengthens the round trip."""
+        """Print the rows of a scenario.
+
+        `applied` begins with everything applied, `delay_s` lengthens the round trip.
+        """
         samples: dict[str, list[Sample]] = {name: [] for name in contenders}
         for _round in range(self.rounds):
             for name, contender in contenders.items():

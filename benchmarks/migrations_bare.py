@@ -13,7 +13,8 @@ from pathlib import Path
 import psycopg
 
 TABLES = """
-CREATE TABLE _yoyo_migration (migration_hash varchar(64) PRIMARY KEY, migration_id varchar(255), applied_at_utc timestamp);
+CREATE TABLE _yoyo_migration (
+    migration_hash varchar(64) PRIMARY KEY, migration_id varchar(255), applied_at_utc timestamp);
 CREATE TABLE _yoyo_log (
     id varchar(36) PRIMARY KEY, migration_hash varchar(64), migration_id varchar(255), operation varchar(10),
     username varchar(255), hostname varchar(255), comment varchar(255), created_at_utc timestamp);
@@ -34,7 +35,8 @@ def apply(connection: psycopg.Connection, folder: Path) -> None:
                 "INSERT INTO _yoyo_migration VALUES (%s, %s, clock_timestamp())", [key, path.stem]
             )
             connection.execute(
-                "INSERT INTO _yoyo_log VALUES (%s, %s, %s, 'apply', session_user, 'host', NULL, clock_timestamp())",
+                "INSERT INTO _yoyo_log"
+                " VALUES (%s, %s, %s, 'apply', session_user, 'host', NULL, clock_timestamp())",
                 [str(uuid.uuid4()), key, path.stem],
             )
             checksum = hashlib.sha256(content).hexdigest()

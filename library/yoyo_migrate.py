@@ -9,14 +9,16 @@ short_description: Apply, roll back, baseline or repair yoyo migrations of a Pos
 description:
   - Brings a PostgreSQL database to the migrations of a folder, in the file format of yoyo-migrations.
   - Keeps yoyo's own tables, so that the stock C(yoyo list) and C(yoyo rollback) understand the database.
-  - Runs each migration, its log row and its mark as one transaction, under a lock that a killed run does not leave behind.
+  - Runs each migration, its log row and its mark as one transaction, under a lock that a killed run does
+    not leave behind.
   - Records the SHA-256 of each file, so that an edit of an applied migration is found.
-  - Check mode opens a read-only transaction, takes no lock, works on a standby, and returns the same RV(ignore:changed) and
-    ids as the run that follows.
+  - Check mode opens a read-only transaction, takes no lock, works on a standby, and returns the same
+    C(changed) and ids as the run that follows.
 options:
   source:
     description:
-      - Folder on the controller that holds the migrations; a relative path is searched as for M(ansible.builtin.copy).
+      - Folder on the controller that holds the migrations.
+      - A relative path is searched as for M(ansible.builtin.copy).
       - Its files travel inside the module call. Nothing is left on the host.
       - Exactly one of O(source) and O(sources) is required.
     type: path
@@ -53,14 +55,14 @@ options:
     type: str
     choices: [allow, disable, prefer, require, verify-ca, verify-full]
   ca_cert:
-    description: File on the host with the certificates that the server's is verified against; libpq's C(sslrootcert).
+    description: File on the host with the authorities' certificates; libpq's C(sslrootcert).
     type: path
   connect_timeout:
     description: Seconds to wait for a connection.
     type: int
     default: 10
   session_role:
-    description: Role to switch to after login. It runs the migrations and owns what they and the module create.
+    description: Role to switch to after login. It runs the migrations, and owns what they make.
     type: str
   search_path:
     description: Schemas of the session's search path for migrations; the login role's own if left out.
@@ -69,8 +71,8 @@ options:
   bookkeeping_schema:
     description:
       - Schema of yoyo's tables and of the module's own, created if missing.
-      - Pinned, because yoyo's own choice, the current schema, changes when a migration creates a schema named like the role.
-        Give the stock command the same with C(?schema=) in its URI.
+      - Pinned, because yoyo's own choice, the current schema, changes when a migration creates a schema
+        named like the role. Give the stock command the same with C(?schema=) in its URI.
     type: str
     default: public
   state:
@@ -78,15 +80,16 @@ options:
       - V(applied) runs what is not recorded, in yoyo's order, and then the C(post-apply) hooks.
       - V(rolled_back) undoes the newest records first; needs O(target) or O(count).
       - V(baselined) records migrations as applied and runs nothing.
-      - V(repaired) accepts the files as they are now for what is recorded, and forgets an unfinished non-transactional
-        migration, so that it runs again.
+      - V(repaired) accepts the files as they are now for what is recorded, and forgets an unfinished
+        non-transactional migration, so that it runs again.
     type: str
     choices: [applied, rolled_back, baselined, repaired]
     default: applied
   target:
     description:
       - Exact id of a migration, which is its file's name without C(.sql) or C(.py).
-      - The last one to apply or to baseline; the newest one to keep when rolling back; the only one to repair.
+      - The last one to apply or to baseline, the newest one to keep when rolling back, the only one to
+        repair.
     type: str
   count:
     description: How many migrations to apply, roll back or baseline at most.
@@ -102,7 +105,8 @@ options:
     choices: [fail, warn, ignore]
     default: fail
   on_out_of_order:
-    description: What to do when a migration to apply sorts before one that is applied, and no dependency explains it.
+    description:
+      - What to do when a migration to apply sorts before one that is applied, and no dependency explains it.
     type: str
     choices: [fail, warn, ignore]
     default: fail
@@ -112,8 +116,10 @@ options:
     default: 60
   lock_timeout_ms:
     description:
-      - Milliseconds that a statement waits for a lock before the migration is rolled back and tried again; V(0) waits for ever.
-      - Statements with C(CONCURRENTLY) in a non-transactional migration wait as long as they need, because they block nobody.
+      - Milliseconds that a statement waits for a lock before the migration is rolled back and tried again;
+        V(0) waits for ever.
+      - Statements with C(CONCURRENTLY) in a non-transactional migration wait as long as they need, because
+        they block nobody.
     type: int
     default: 5000
   lock_retries:
@@ -161,7 +167,7 @@ requirements:
   - psycopg >= 3.1
   - yoyo-migrations >= 8.2, only where something is to be applied or rolled back
 notes:
-  - Connect to the server itself, not through a pooler in transaction mode, which cannot hold a session's lock.
+  - Connect to the server itself. A pooler in transaction mode cannot hold a session's lock.
   - With C(--diff) a migration's SQL is printed; keep secrets out of migrations.
 author:
   - The project's maintainers (@chatdata)
@@ -178,7 +184,7 @@ EXAMPLES = r"""
 - name: Reach a managed database, whichever of its hosts is the primary
   yoyo_migrate:
     source: migrations
-    dsn: "postgresql://chat_owner:{{ vault_password | urlencode }}@db1,db2/chat?target_session_attrs=read-write"
+    dsn: host=db1,db2 dbname=chat user=chat_owner target_session_attrs=read-write passfile=/etc/chat/pgpass
     ssl_mode: verify-full
     ca_cert: /etc/ssl/certs/ca-certificates.crt
 
@@ -290,8 +296,8 @@ error:
     context: {description: The server's context, type: str, returned: always}
 database_state:
   description:
-    - V(unchanged), V(earlier_migrations_kept) if those before the failed one are applied, or V(partial) if a non-transactional
-      migration got through in part.
+    - V(unchanged), V(earlier_migrations_kept) if those before the failed one are applied, or V(partial) if a
+      non-transactional migration got through in part.
   returned: failure
   type: str
 finished_statements:

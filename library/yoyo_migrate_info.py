@@ -12,7 +12,8 @@ description:
 options:
   source:
     description:
-      - Folder on the controller that holds the migrations; a relative path is searched as for M(ansible.builtin.copy).
+      - Folder on the controller that holds the migrations.
+      - A relative path is searched as for M(ansible.builtin.copy).
       - Exactly one of O(source) and O(sources) is required.
     type: path
   sources:
@@ -47,7 +48,7 @@ options:
     type: str
     choices: [allow, disable, prefer, require, verify-ca, verify-full]
   ca_cert:
-    description: File on the host with the certificates that the server's is verified against; libpq's C(sslrootcert).
+    description: File on the host with the authorities' certificates; libpq's C(sslrootcert).
     type: path
   connect_timeout:
     description: Seconds to wait for a connection.
@@ -104,7 +105,7 @@ applied:
   contains:
     id: {description: Id of the migration, type: str, returned: always}
     applied_at: {description: 'When it was applied, in UTC', type: str, returned: always}
-    checksum: {description: 'SHA-256 of the content, null if the stock command applied it', type: str, returned: always}
+    checksum: {description: 'SHA-256 of the content, if known', type: str, returned: always}
 pending:
   description: Ids that are not applied, in the order in which they run.
   returned: always

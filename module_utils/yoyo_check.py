@@ -14,7 +14,8 @@ from .yoyo_sql import locate, transaction_control
 _SENTINEL = "YM001"
 _PREFIX = (
     b"DO $yoyo_migrate$ BEGIN RAISE EXCEPTION USING ERRCODE = '" + _SENTINEL.encode() + b"',"
-    b" MESSAGE = 'yoyo_migrate has checked the syntax of a migration without running it'; END $yoyo_migrate$;\n"
+    b" MESSAGE = 'yoyo_migrate has checked the syntax of a migration without running it';"
+    b" END $yoyo_migrate$;\n"
 )
 
 

@@ -1,4 +1,4 @@
-"""The connection: how it is made, what its session is set to, and what its errors mean. Needs psycopg 3.1 or later."""
+"""The connection: how it is made, what its session is set to, and what its errors mean. Needs psycopg 3.1."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NOTICES_MAX = 100
 _COPY = (pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_BOTH)
 _DISCONNECTED = re.compile(r"57P0[123]|08...")
 
-# libpq keeps the SQLSTATE of a refused connection to itself, so it is recognised by the server's English message.
+# libpq keeps the SQLSTATE of a refused connection to itself: the server's English message has to do.
 _CONNECT_SQLSTATES = (
     ("28P01", re.compile(r"password authentication failed|no password supplied")),
     (
@@ -95,8 +95,8 @@ _RUN_OPTIONS = ("lock_wait_s", "lock_timeout_ms", "lock_retries", "statement_tim
 def secrets_of(dsn: str, conninfo: Mapping[str, Any]) -> frozenset[str]:
     """Every form in which a password may turn up in a message: as given, percent-decoded, percent-encoded.
 
-    A URI whose password holds an unencoded / or @ is cut in the wrong place, and libpq then quotes the pieces as a host
-    or a port; so each piece of what stands before the last @ counts as secret too.
+    A URI whose password holds an unencoded / or @ is cut in the wrong place, and libpq then quotes the pieces
+    as a host or a port; so each piece of what stands before the last @ counts as secret too.
     """
     found = {str(conninfo[key]) for key in ("password", "sslpassword") if conninfo.get(key)}
     if uri := re.match(r"[a-z]+://[^:@/]*:(.*)@", dsn, re.DOTALL):
@@ -157,7 +157,7 @@ class Session:
             self.notices.append(f"{diagnostic.severity}: {diagnostic.message_primary}")
 
     def setup(self) -> sql.Composed:
-        """The statements that give the session its role, path and limits, whatever a migration left behind."""
+        """The statements that give the session its role, path and limits, whatever was left behind."""
         settings = self.settings
         parts: list[sql.Composable] = [sql.SQL("SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL")]
         if settings.session_role:
@@ -168,7 +168,7 @@ class Session:
         parts.append(sql.SQL("SET lock_timeout = {}").format(sql.Literal(settings.lock_timeout_ms)))
         parts.append(sql.SQL("SET statement_timeout = {}").format(sql.Literal(settings.statement_timeout_ms)))
         if self.connection.info.server_version >= 140000:
-            # The server notices within a second that its client was killed, even in the middle of a statement.
+            # The server notices within a second that its client was killed, even within a statement.
             parts.append(sql.SQL("SET client_connection_check_interval = 1000"))
         return sql.SQL("; ").join(parts)
 
@@ -193,7 +193,8 @@ class ScriptError(Exception):
 def run_script(connection: Connection, script: bytes) -> None:
     """Send `script` whole, as one simple query, and wait for its last result. Raises ScriptError.
 
-    Below psycopg's cursor, which keeps every result until the last has come, and to itself how many came before an error.
+    Below psycopg's cursor, which keeps every result until the last has come, and to itself how many came
+    before an error.
     """
     done = 0
     failed: ScriptError | None = None
@@ -205,7 +206,9 @@ def run_script(connection: Connection, script: bytes) -> None:
             if result.status == pq.ExecStatus.FATAL_ERROR:
                 failed = failed or ScriptError(errors.error_from_result(result), done)
             elif result.status in _COPY:
-                refused = errors.FeatureNotSupported("COPY from or to the client is not possible in a migration")
+                refused = errors.FeatureNotSupported(
+                    "COPY from or to the client is not possible in a migration"
+                )
                 failed = ScriptError(refused, done)
                 connection.close()  # there is no way back from the middle of a COPY but to hang up
                 return
@@ -249,7 +252,7 @@ def error_detail(failure: psycopg.Error) -> ErrorDetail:
 def script_error_detail(
     failure: ScriptError, id: str, path: str, script: bytes, offset: int = 0
 ) -> ErrorDetail:
-    """The server's error with its place in the file: the exact one if the server named it, else the statement's line.
+    """The server's error with its place in the file: the exact one if it named that, else the statement's.
 
     `offset` is where in `script` the execution began, for a file that runs statement by statement.
     """
@@ -258,8 +261,6 @@ def script_error_detail(
         before = len(script[:offset].decode("utf-8", "replace"))
         line, column = locate(script, before + int(position))
         return replace(detail, line=line, column=column)
-    if failure.error.sqlstate is None:
-        return detail
     found = list(statements(script[offset:]))
     if failure.statements_done < len(found):
         detail = replace(detail, line=line_of(script, offset + found[failure.statements_done].start))

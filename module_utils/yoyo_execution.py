@@ -1,4 +1,4 @@
-"""What every step of a run needs at hand: the session, the files, the record, the lock, and the list of what is done."""
+"""What every step of a run needs at hand: session, files, record, lock, and the list of what is done."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Execution:
     done: Done = field(default_factory=Done)
 
     def script(self, step: Step) -> tuple[str, bytes]:
-        """The file that the step runs and its content; nothing for an irreversible rollback that is allowed."""
+        """The file that the step runs, and its content; empty for an irreversible rollback."""
         path = step.script_path
         return (path, self.migrations.content(path)) if path else (step.id, b"")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import hashlib
-import os
 import re
 from collections.abc import Iterable, Sequence
 
@@ -32,21 +31,24 @@ class Migrations:
             names = source.names()
             rollbacks = {name for name in names if name.endswith(ROLLBACK_SUFFIX)}
             for name in names:
-                path = os.path.join(source.location, name)
+                path = f"{source.location}/{name}"
                 self._contents[path] = (source, name)
                 if name in rollbacks:
                     continue
-                id = os.path.splitext(name)[0]
+                id = name.rpartition(".")[0]
                 _check_id(id, path)
                 undo = id + ROLLBACK_SUFFIX
-                rollback_path = os.path.join(source.location, undo) if undo in rollbacks else None
+                rollback_path = f"{source.location}/{undo}" if undo in rollbacks else None
                 rollbacks.discard(undo)
                 files.append(MigrationFile(id, path, checksum(source.read(name)), rollback_path))
-            self.orphans += [os.path.join(source.location, name) for name in sorted(rollbacks)]
+            self.orphans += [f"{source.location}/{name}" for name in sorted(rollbacks)]
         return files
 
     def content(self, path: str) -> bytes:
-        """The file as the server shall see it: UTF-8 without a byte order mark, or BadFileError that names the first bad byte."""
+        """The file as the server shall see it: UTF-8 without a byte order mark.
+
+        Raises BadFileError that names the first byte that is not.
+        """
         source, name = self._contents[path]
         raw = source.read(name)
         content = raw.removeprefix(_BOM)
@@ -77,7 +79,7 @@ def checksum(content: bytes) -> str:
 
 
 def _is_utf8(content: bytes) -> bool:
-    """Decodes in pieces: a large file with one wide character would take four bytes for each of its characters."""
+    """Decodes in pieces, because one wide character makes each character of a string take four bytes."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     view = memoryview(content)
     try:

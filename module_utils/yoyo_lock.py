@@ -41,8 +41,8 @@ class Holder:
 class MigrationLock:
     """A session advisory lock, and under it the row in yoyo_lock that makes the stock command wait.
 
-    The lock is polled: a session that blocks inside pg_advisory_lock() holds a snapshot, and CREATE INDEX CONCURRENTLY
-    in the session that holds the lock would wait for that snapshot for ever.
+    The lock is polled: a session that blocks inside pg_advisory_lock() holds a snapshot, and in the session
+    that holds the lock CREATE INDEX CONCURRENTLY would wait for that snapshot for ever.
     """
 
     def __init__(self, session: Session) -> None:
@@ -93,7 +93,7 @@ class MigrationLock:
     def take_row(self) -> None:
         """Put our backend pid into yoyo_lock, or raise MigrationError that names the foreign row.
 
-        Under the advisory lock no other run of ours is alive, so a row that _yoyo_migrate_lock knows is a leftover.
+        Under the advisory lock no other run is alive, so a row that _yoyo_migrate_lock knows is a leftover.
         """
         started = time.monotonic()
         while not self._try_row():
@@ -116,7 +116,7 @@ class MigrationLock:
         self._has_row = True
 
     def release(self) -> None:
-        """Give back the row and the advisory lock; nothing if the connection is gone, for then the lock is too."""
+        """Give back the row and the advisory lock; if the connection is gone, the lock is too."""
         connection = self._session.connection
         if connection.closed:
             return
@@ -151,7 +151,8 @@ class MigrationLock:
     def _foreign_row(self) -> Holder | None:
         rows = self._session.connection.execute(
             sql.SQL(
-                "SELECT pid, extract(epoch FROM clock_timestamp() AT TIME ZONE 'UTC' - ctime)::int FROM {s}.yoyo_lock"
+                "SELECT pid, extract(epoch FROM clock_timestamp() AT TIME ZONE 'UTC' - ctime)::int"
+                " FROM {s}.yoyo_lock"
             ).format(s=self._schema)
         ).fetchall()
         return Holder(pid=rows[0][0], age_s=rows[0][1]) if rows else None
@@ -170,7 +171,8 @@ class MigrationLock:
 class BlockerWatch:
     """Finds out who is in the way of a migration that waits for a lock; the error of a timeout does not say.
 
-    One thread for a run. It opens a connection of its own, and only once a migration has run for half of lock_timeout.
+    One thread for a run. It opens a connection of its own, but only once a migration has run for half of
+    lock_timeout.
     """
 
     def __init__(self, settings: Settings) -> None:

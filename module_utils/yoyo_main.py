@@ -60,7 +60,7 @@ def inform(module: Module) -> NoReturn:
 
 def _settings(module: Module) -> Settings:
     settings = settings_from(module.params)
-    # Ansible knows the options' values; the forms in which a password turns up in a message are for us to name.
+    # Ansible knows the options' values; the forms that a password takes in a message are for us to name.
     module.no_log_values |= settings.secrets
     return settings
 

@@ -1,4 +1,4 @@
-"""What the migration modules talk about: files, the record in the database, the plan, the failure. Values only."""
+"""What the migration modules talk about: files, the record, the plan, the failure. Values only."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class MigrationFile:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a migration says of itself: the ids it needs first, whether it runs in a transaction, whether it can be undone."""
+    """What a migration says of itself: the ids it needs first, and how it runs."""
 
     depends: frozenset[str] = frozenset()
     transactional: bool = True

@@ -25,7 +25,7 @@ ReadHeader = Callable[[MigrationFile], Header]
 def plan(files: Sequence[MigrationFile], history: History, request: Request, read_header: ReadHeader) -> Plan:
     """The steps that bring a database with `history` to what `request` asks for.
 
-    `files` are in the order of their sources and names; `read_header` is called only for files that may have to run.
+    `files` are in the order of their sources and names; `read_header` is called only for files that may run.
     """
     return _Planner(files, history, request, read_header).plan()
 
@@ -166,12 +166,12 @@ class _Planner:
         undone_files = [self.by_id[id] for id in undone]
         for file in undone_files:
             self._read(file)
-        if fixed := [file.id for file in undone_files if not self._header(file).reversible]:
-            if not self.request.allow_irreversible:
-                self.refusals.append(
-                    f"{_listed(fixed)} cannot be rolled back: there is no .rollback.sql beside it; "
-                    "write one, or set allow_irreversible to forget the record and leave the schema as it is"
-                )
+        fixed = [file.id for file in undone_files if not self._header(file).reversible]
+        if fixed and not self.request.allow_irreversible:
+            self.refusals.append(
+                f"{_listed(fixed)} cannot be rolled back: there is no .rollback.sql beside it; "
+                "write one, or set allow_irreversible to forget the record and leave the schema as it is"
+            )
         steps = [self._step("rollback", file) for file in undone_files]
         self._refuse_python(steps)
         return steps
@@ -221,7 +221,7 @@ class _Planner:
         return [id for id, at in reach.items() if at < newest]
 
     def _owed(self, hook: MigrationFile) -> bool:
-        """Whether migrations were applied since the hook last succeeded: a failed hook is owed, run after run."""
+        """Whether migrations were applied since the hook last succeeded; a failed hook stays owed."""
         ran_at = self.history.hook_ran_at.get(hook.id)
         last_apply_at = self.history.last_apply_at
         return last_apply_at is not None and (ran_at is None or ran_at < last_apply_at)
@@ -230,10 +230,10 @@ class _Planner:
         for item in self.history.unfinished:
             done = f"{item.statements_done} of {item.statements_total} statements"
             self.refusals.append(
-                f"the non-transactional {'rollback of ' if item.operation == 'rollback' else ''}{item.id}, begun "
-                f"{item.started_at:%Y-%m-%d %H:%M:%S} UTC, did not finish ({done} are known to have run); finish it "
-                f"by hand and run state=baselined target={item.id}, or undo it by hand and run state=repaired "
-                f"target={item.id}"
+                f"the non-transactional {'rollback of ' if item.operation == 'rollback' else ''}{item.id}, "
+                f"begun {item.started_at:%Y-%m-%d %H:%M:%S} UTC, did not finish ({done} known to have run); "
+                f"finish it by hand and run state=baselined target={item.id}, or undo it by hand and run "
+                f"state=repaired target={item.id}"
             )
 
     def _refuse_python(self, steps: Iterable[Step]) -> None:

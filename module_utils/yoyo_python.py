@@ -1,13 +1,13 @@
-"""Runs migrations that are Python files, through yoyo's own steps on our connection and in our transaction."""
+"""Runs migrations that are Python files: yoyo's own steps, on our connection and in our transaction."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import logging
-import os
 import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -39,14 +39,12 @@ class PythonMigration:
         from yoyo import migrations
 
         logging.getLogger("yoyo").addHandler(logging.NullHandler())
-        name = os.path.basename(file.path)
         with tempfile.TemporaryDirectory(prefix="yoyo_migrate_") as folder, quiet():
-            path = os.path.join(folder, name)
-            with open(path, "wb") as stream:
-                stream.write(content)
+            path = Path(folder, f"{file.id}.py")
+            path.write_bytes(content)
             for id in header.depends:
                 migrations.Migration(id, id, folder)  # yoyo looks dependencies up among those it has seen
-            migration = migrations.Migration(file.id, path, folder)
+            migration = migrations.Migration(file.id, str(path), folder)
             try:
                 migration.load()
             except Exception as failure:
@@ -78,6 +76,6 @@ class PythonMigration:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep standard output for the module's result: yoyo prints the rows of a SELECT there, a migration what it likes."""
+    """Keep standard output for the module's result: yoyo prints rows there, and a migration what it likes."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield

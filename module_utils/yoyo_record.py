@@ -1,8 +1,8 @@
-"""The bookkeeping: yoyo's own tables, unchanged, and three of ours beside them, which the stock command ignores.
+"""The bookkeeping: yoyo's own tables, unchanged, and three of ours that the stock command ignores.
 
 _yoyo_migrate_checksum    the content's SHA-256; counts only while applied_at_utc agrees with yoyo's row
 _yoyo_migrate_unfinished  the intent of a non-transactional migration, gone once it has ended
-_yoyo_migrate_lock        which row of yoyo_lock is ours, so that a stale one can be told from the stock command's
+_yoyo_migrate_lock        which row of yoyo_lock is ours, to tell a stale one from the stock command's
 """
 
 from __future__ import annotations
@@ -40,10 +40,12 @@ CREATE TABLE IF NOT EXISTS {s}._yoyo_migrate_lock (
 """
 _YOYO_DDL = """
 CREATE TABLE {s}._yoyo_migration (
-    migration_hash varchar(64), migration_id varchar(255), applied_at_utc timestamp, PRIMARY KEY (migration_hash));
+    migration_hash varchar(64), migration_id varchar(255), applied_at_utc timestamp,
+    PRIMARY KEY (migration_hash));
 CREATE TABLE {s}._yoyo_log (
     id varchar(36), migration_hash varchar(64), migration_id varchar(255), operation varchar(10),
-    username varchar(255), hostname varchar(255), comment varchar(255), created_at_utc timestamp, PRIMARY KEY (id));
+    username varchar(255), hostname varchar(255), comment varchar(255), created_at_utc timestamp,
+    PRIMARY KEY (id));
 CREATE TABLE {s}._yoyo_version (version int NOT NULL PRIMARY KEY, installed_at_utc timestamp);
 INSERT INTO {s}._yoyo_version VALUES (2, pg_catalog.clock_timestamp() AT TIME ZONE 'UTC')
 """
@@ -51,8 +53,9 @@ _OWN_DDL = """
 CREATE TABLE IF NOT EXISTS {s}._yoyo_migrate_checksum (
     migration_hash varchar(64) PRIMARY KEY, checksum varchar(64) NOT NULL, applied_at_utc timestamp NOT NULL);
 CREATE TABLE IF NOT EXISTS {s}._yoyo_migrate_unfinished (
-    migration_hash varchar(64) PRIMARY KEY, migration_id varchar(255) NOT NULL, operation varchar(10) NOT NULL,
-    statements_done int NOT NULL DEFAULT 0, statements_total int NOT NULL, started_at_utc timestamp NOT NULL)
+    migration_hash varchar(64) PRIMARY KEY, migration_id varchar(255) NOT NULL,
+    operation varchar(10) NOT NULL, statements_done int NOT NULL DEFAULT 0, statements_total int NOT NULL,
+    started_at_utc timestamp NOT NULL)
 """
 
 
@@ -94,9 +97,11 @@ class Bookkeeping:
         """Set the session up, and look around, in one round trip."""
         query = self._sql(
             """
-            SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only')::bool, current_database(), current_user,
+            SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only')::bool,
+                current_database(), current_user,
                 n.oid IS NOT NULL, has_database_privilege(current_database(), 'CREATE'),
-                coalesce(has_schema_privilege(n.oid, 'CREATE') AND has_schema_privilege(n.oid, 'USAGE'), false),
+                coalesce(has_schema_privilege(n.oid, 'CREATE') AND has_schema_privilege(n.oid, 'USAGE'),
+                         false),
                 ARRAY(SELECT relname::text FROM pg_class
                       WHERE relnamespace = n.oid AND relkind IN ('r', 'p') AND relname IN ({tables})),
                 ARRAY(SELECT relname::text FROM pg_class
@@ -155,8 +160,8 @@ class Bookkeeping:
             version = rows[0][0] or 1
         if version != YOYO_SCHEMA_VERSION:
             raise MigrationError(
-                f"the bookkeeping tables have yoyo's format {version}, this module writes {YOYO_SCHEMA_VERSION}",
-                "Nothing was changed; run `yoyo list` of yoyo 6 or later once, which upgrades an older format.",
+                f"the bookkeeping has yoyo's format {version}, this module writes {YOYO_SCHEMA_VERSION}",
+                "Nothing was changed; run `yoyo list` of yoyo 6 or later once, which upgrades an older one.",
             )
 
     def _log_times(self) -> tuple[datetime | None, dict[str, datetime], datetime | None]:
@@ -248,7 +253,8 @@ class Bookkeeping:
         return self._sql(
             """
             INSERT INTO {s}._yoyo_migrate_checksum (migration_hash, checksum, applied_at_utc)
-            SELECT migration_hash, {checksum}, applied_at_utc FROM {s}._yoyo_migration WHERE migration_hash = {hash}
+            SELECT migration_hash, {checksum}, applied_at_utc FROM {s}._yoyo_migration
+            WHERE migration_hash = {hash}
             ON CONFLICT (migration_hash)
             DO UPDATE SET checksum = excluded.checksum, applied_at_utc = excluded.applied_at_utc
             """,
@@ -291,7 +297,8 @@ class Bookkeeping:
     def _now(self) -> sql.Composed:
         # greatest() passes over a NULL.
         return sql.SQL(
-            "greatest(pg_catalog.clock_timestamp() AT TIME ZONE 'UTC', {}::timestamp + interval '1 microsecond')"
+            "greatest(pg_catalog.clock_timestamp() AT TIME ZONE 'UTC',"
+            " {}::timestamp + interval '1 microsecond')"
         ).format(sql.Literal(self._last_at))
 
     def _log(self, id: str, operation: LogOperation) -> sql.Composed:

@@ -24,7 +24,7 @@ from .yoyo_sources import Source
 
 
 class Terminated(KeyboardInterrupt):
-    """A signal asked us to stop. Derives from KeyboardInterrupt, on which psycopg cancels the running statement."""
+    """A signal asked us to stop. A KeyboardInterrupt, because psycopg then cancels the running statement."""
 
 
 class Run:
@@ -104,7 +104,7 @@ class Run:
             book = Bookkeeping(session)
             if check_mode:
                 session.connection.execute("BEGIN TRANSACTION READ ONLY")
-            facts = self._look(session, book, migrations)
+            facts = self._look(book, migrations)
             if check_mode:
                 self._predict(session, book, facts, migrations, parse)
             elif self.plan.steps or self.plan.refusals:
@@ -114,7 +114,7 @@ class Run:
         finally:
             session.connection.close()
 
-    def _look(self, session: Session, book: Bookkeeping, migrations: Migrations) -> Facts:
+    def _look(self, book: Bookkeeping, migrations: Migrations) -> Facts:
         """Read the record and make the plan."""
         facts = book.facts()
         self.history = book.history(facts)
@@ -146,7 +146,7 @@ class Run:
             book.create_lock_tables(facts)
             lock.take_row()
             self.lock = lock.as_dict()
-            facts = self._look(session, book, migrations)
+            facts = self._look(book, migrations)
             self._refuse(facts, book)
             if self.plan.steps:
                 with session.connection.transaction():
@@ -164,7 +164,7 @@ class Run:
             session.rollback()
             lock.release()
         except psycopg.Error:
-            pass  # the connection is gone, and the advisory lock with it; the row is known as ours to the next run
+            pass  # the connection is gone, and the lock with it; the next run knows the row as ours
 
     def _refuse(self, facts: Facts, book: Bookkeeping, *, will_write: bool = True) -> None:
         if self.plan.refusals:
@@ -187,7 +187,7 @@ class Run:
 
 @contextmanager
 def _signals() -> Iterator[None]:
-    """Turn the signals that end a process into Terminated, so that the transaction and the lock end with it."""
+    """Turn the signals that end a process into Terminated, so that transaction and lock end with it."""
 
     def stop(number: int, _frame: FrameType | None) -> NoReturn:
         for other in caught:

@@ -11,7 +11,7 @@ from .yoyo_sources import Folder, Source
 CONNECTION = {
     "source": {"type": "path"},
     "sources": {"type": "list", "elements": "path"},
-    # Filled by the action plugin, with the files of `source`. no_log keeps megabytes out of the log, not a secret.
+    # Filled by the action plugin, with the files of `source`. no_log, to keep megabytes out of the log.
     "_archive": {"type": "str", "no_log": True},
     "dsn": {"type": "str", "no_log": True},
     "login_host": {"type": "str"},

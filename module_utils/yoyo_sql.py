@@ -1,8 +1,8 @@
 """Where the statements of a SQL file begin and end.
 
-Works on bytes, because a file may be tens of megabytes and UTF-8 never hides an ASCII byte inside a longer character.
-Knows quotes, dollar quotes, nested comments, parentheses and BEGIN ATOMIC bodies, and nothing else of the grammar:
-the server is the one that parses SQL.
+Works on bytes, because a file may be tens of megabytes, and UTF-8 never hides an ASCII byte in a longer
+character. Knows quotes, dollar quotes, nested comments, parentheses and BEGIN ATOMIC bodies, and nothing
+else of the grammar: the server is the one that parses SQL.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 _TOKEN = re.compile(
     rb"""
-    '[^']*'                                                 # '' inside a string reads as two strings: same extent
+    '[^']*'                                                 # '' inside reads as two strings: same extent
     | "[^"]*"
     | --[^\n]*
     | /\*
@@ -58,7 +58,7 @@ def statements(text: bytes) -> Iterator[Statement]:
 
 
 def transaction_control(text: bytes) -> tuple[int, str] | None:
-    """The line and the keyword of the first top-level statement that would end the surrounding transaction."""
+    """The line and keyword of the first top-level statement that would end the surrounding transaction."""
     for statement in statements(text):
         if found := _TRANSACTION_CONTROL.match(text, statement.start, statement.end):
             return line_of(text, statement.start), b" ".join(found[0].split()).decode().upper()
@@ -121,10 +121,9 @@ def _compound_end(text: bytes, at: int) -> int:
 def _token_end(text: bytes, token: re.Match[bytes]) -> int:
     """The offset just after the quoted or commented stretch that `token` opens."""
     head = token[0]
-    if head.startswith(b"'"):
-        if _is_escape_string(text, token.start()):
-            closed = _ESCAPE_STRING.match(text, token.start())
-            return closed.end() if closed else len(text)
+    if head.startswith(b"'") and _is_escape_string(text, token.start()):
+        closed = _ESCAPE_STRING.match(text, token.start())
+        return closed.end() if closed else len(text)
     if head in (b"'", b'"'):
         return len(text)
     if head == b"/*":

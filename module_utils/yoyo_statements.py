@@ -31,7 +31,7 @@ class _Unit:
 
 
 def run_statements(execution: Execution, step: Step) -> None:
-    """Run the step to its end and record it, or raise MigrationError that says what has happened and what has not."""
+    """Run the step to its end and record it, or raise MigrationError that says how far it got."""
     units = _units(execution, step)
     book = execution.bookkeeping
     execution.prepare()
@@ -46,9 +46,8 @@ def run_statements(execution: Execution, step: Step) -> None:
         done = len(units)
         execution.write(execution.record(step), book.clear_unfinished(step.id))
     except (ScriptError, psycopg.Error, BadFileError, KeyboardInterrupt) as failure:
-        if done == len(units) and isinstance(failure, psycopg.Error) and _is_lost(execution, failure):
-            if execution.was_committed(step, failure):
-                return
+        if done == len(units) and _was_committed(execution, step, failure):
+            return
         detail = _detail(execution, step, failure, units[done].start if done < len(units) else 0)
         raise _partial(execution, step, detail, units[:done], invalid_before) from None
 
@@ -85,9 +84,10 @@ def _run_unit(execution: Execution, unit: _Unit) -> None:
         raise psycopg.errors.ActiveSqlTransaction("a non-transactional migration may not open a transaction")
 
 
-def _is_lost(execution: Execution, failure: BaseException) -> bool:
-    error = failure.error if isinstance(failure, ScriptError) else failure
-    return isinstance(error, psycopg.Error) and is_disconnect(execution.session.connection, error)
+def _was_committed(execution: Execution, step: Step, failure: BaseException) -> bool:
+    if not isinstance(failure, psycopg.Error) or not is_disconnect(execution.session.connection, failure):
+        return False
+    return execution.was_committed(step, failure)
 
 
 def _detail(execution: Execution, step: Step, failure: BaseException, start: int) -> ErrorDetail:
@@ -120,9 +120,9 @@ def _partial(
     remains = f" It left the INVALID index {', '.join(invalid)}, which must be dropped." if invalid else ""
     return execution.failed(
         detail,
-        f"{len(finished)} statements of this non-transactional migration had finished and stay.{remains} Either finish "
-        f"it by hand and run state=baselined target={step.id}, or undo it by hand and run state=repaired "
-        f"target={step.id}.",
+        f"{len(finished)} statements of this non-transactional migration had finished and stay.{remains} "
+        f"Either finish it by hand and run state=baselined target={step.id}, or undo it by hand and run "
+        f"state=repaired target={step.id}.",
         partial=True,
         extra={"finished_statements": [unit.text for unit in finished], "invalid_indexes": invalid},
     )

@@ -92,11 +92,11 @@ def _attempt(execution: Execution, step: Step, run_migration: Callable[[], None]
         session.rollback()
         return replace(bad.error, id=step.id)
     except KeyboardInterrupt:
-        # A signal. psycopg has cancelled the statement; whether a COMMIT got through is for the record to say.
+        # A signal. psycopg has cancelled the statement; whether a COMMIT got through, the record says.
         session.rollback()
-        if committing and step.action != "hook":
-            if execution.bookkeeping.is_recorded(step.id) == (step.action != "rollback"):
-                execution.done.add(step)
+        wanted = step.action != "rollback"
+        if committing and step.action != "hook" and execution.bookkeeping.is_recorded(step.id) == wanted:
+            execution.done.add(step)
         raise
     return None
 

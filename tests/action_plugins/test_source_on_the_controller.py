@@ -92,7 +92,8 @@ def test_a_source_on_the_controller_is_applied_and_nothing_is_left_on_the_host(
 ) -> None:
     folder.tables("001_größe", "002_rooms")
     predicted, shown = playbook.run("--check", "--diff", source="migrations")
-    assert predicted["changed"] and 'CREATE TABLE "001_größe"' in shown
+    assert predicted["changed"]
+    assert 'CREATE TABLE "001_größe"' in shown
     assert database.recorded() == []
     result, _output = playbook.run(source="migrations")
     assert [item["id"] for item in result["applied"]] == ["001_größe", "002_rooms"] == database.recorded()
@@ -111,11 +112,14 @@ def test_a_source_missing_on_the_controller_fails_and_an_empty_one_warns(
     playbook: Playbook, folder: Folder
 ) -> None:
     result, _output = playbook.run(source="nowhere")
-    assert result["failed"] and "nowhere" in result["msg"]
+    assert result["failed"]
+    assert "nowhere" in result["msg"]
     result, shown = playbook.run(source="migrations")
-    assert not result["failed"] and "no migration in" in shown
+    assert not result["failed"]
+    assert "no migration in" in shown
     result, _output = playbook.run(source=str(folder.write("001")))
-    assert result["failed"] and "not a folder" in result["msg"]
+    assert result["failed"]
+    assert "not a folder" in result["msg"]
 
 
 def test_no_password_is_shown_at_the_highest_verbosity(
@@ -125,13 +129,15 @@ def test_no_password_is_shown_at_the_highest_verbosity(
     silent = {"login_unix_socket": str(tmp_path), "login_password": PASSWORD, "connect_timeout": 2}
     for options in (silent, {"login_password": PASSWORD}):
         _result, shown = playbook.run("-vvv", source="migrations", **options)
-        assert PASSWORD not in shown and base64.b64encode(PASSWORD.encode()).decode() not in shown
+        assert PASSWORD not in shown
+        assert base64.b64encode(PASSWORD.encode()).decode() not in shown
 
 
 def test_the_info_module_reads_the_same_source(playbook: Playbook, folder: Folder) -> None:
     folder.tables("001_users")
     result, _output = playbook.run(module="yoyo_migrate_info", source="migrations")
-    assert result["pending"] == ["001_users"] and result["changed"] is False
+    assert result["pending"] == ["001_users"]
+    assert result["changed"] is False
 
 
 def test_two_sources_or_none_are_refused(playbook: Playbook, folder: Folder) -> None:

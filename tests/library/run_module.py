@@ -1,4 +1,4 @@
-"""Runs a module of library/ as Ansible would: arguments as JSON on standard input, the result as JSON on standard output.
+"""Runs a module of library/ as Ansible would: arguments and result are JSON on standard input and output.
 
 python run_module.py yoyo_migrate < arguments.json
 """

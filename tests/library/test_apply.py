@@ -41,8 +41,8 @@ def test_check_and_diff_on_an_empty_database_show_the_sql_make_no_table_and_impo
 ) -> None:
     folder.tables("001_users")
     witness = tmp_path / "imported"
-    python = f"open({str(witness)!r}, 'w')\nfrom yoyo import step\n__depends__ = {{'001_users'}}\nstep('SELECT 1')\n"
-    folder.write("002_python.py", python)
+    python = f"open({str(witness)!r}, 'w')\nfrom yoyo import step\n__depends__ = {{'001_users'}}\n"
+    folder.write("002_python.py", python + "step('SELECT 1')\n")
     result = run(check=True, diff=True, allow_python=True)
     assert result["changed"] is True
     assert 'CREATE TABLE "001_users"' in result["diff"][1]["after"]

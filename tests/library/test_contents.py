@@ -51,7 +51,9 @@ def test_a_latin_1_file_is_refused_with_file_and_byte(
     folder.tables("001_users")
     path = folder.write("002_latin", "-- héllo".encode() + b"\nSELECT 'gr\xf6\xdfe';")
     failed = run.fails(check=check)
-    assert str(path) in failed["msg"] and "0xf6" in failed["msg"] and "offset 20" in failed["msg"]
+    assert str(path) in failed["msg"]
+    assert "0xf6" in failed["msg"]
+    assert "offset 20" in failed["msg"]
     assert database.recorded() == []
 
 
@@ -71,7 +73,8 @@ def test_a_file_of_50_000_statements_is_applied(run: Runner, database: Database,
 def test_a_select_that_returns_json_does_not_disturb_the_result(run: Runner, folder: Folder) -> None:
     folder.write("001_json", """SELECT '{"failed": true, "changed": false}'::json; SELECT 1;""")
     result = run()
-    assert result.ids() == ["001_json"] and not result.get("failed")
+    assert result.ids() == ["001_json"]
+    assert not result.get("failed")
 
 
 def test_a_role_that_creates_a_schema_of_its_own_name_re_runs_as_a_no_op(

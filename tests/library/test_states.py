@@ -50,7 +50,8 @@ def test_a_rollback_that_fails_is_rolled_back_and_those_before_it_are_kept(
     folder.tables("002_b")
     run()
     failed = run.fails(state="rolled_back", count=2)
-    assert failed["error"]["file"].endswith("001_a.rollback.sql") and failed["error"]["line"] == 2
+    assert failed["error"]["file"].endswith("001_a.rollback.sql")
+    assert failed["error"]["line"] == 2
     assert failed["database_state"] == "earlier_migrations_kept"
     assert (failed["current"], database.recorded(), database.tables()) == ("001_a", ["001_a"], ["public.a"])
 
@@ -106,7 +107,8 @@ def test_a_failed_post_apply_hook_is_retried_on_the_next_run(
     folder.tables("001_a")
     hook = folder.write("post-apply", "SELECT nonsense;")
     failed = run.fails()
-    assert failed.ids() == ["001_a"] and failed["error"]["id"] == "post-apply"
+    assert failed.ids() == ["001_a"]
+    assert failed["error"]["id"] == "post-apply"
     assert failed["database_state"] == "earlier_migrations_kept"
     hook.write_text("CREATE TABLE IF NOT EXISTS hooked (n int);")
     assert run(check=True).ids("post_apply") == ["post-apply"]

@@ -1,7 +1,8 @@
-"""A proxy in front of a cluster's socket that can hang up at COMMIT, or put distance between client and server."""
+"""A proxy in front of a cluster's socket that can hang up at COMMIT, or lengthen the round trip."""
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import tempfile
 import threading
@@ -16,7 +17,7 @@ RECORD = b"._yoyo_migrate_checksum"
 class Proxy:
     """Forwards connections to `server`, a folder with PostgreSQL's socket, from the folder `self.folder`.
 
-    hang_up   at the first query that holds both the record of a migration and its COMMIT, close the client's side:
+    hang_up   at the first query that holds the record of a migration and its COMMIT, close the client's side:
               "before" the server has seen the query, or "after" it has been handed on
     delay_s   wait that long before each chunk from the client is handed on: the round trip's length
     """
@@ -78,7 +79,5 @@ class Proxy:
 
 
 def _close(end: socket.socket, how: int = socket.SHUT_RDWR) -> None:
-    try:
+    with contextlib.suppress(OSError):
         end.shutdown(how)
-    except OSError:
-        pass

@@ -134,7 +134,8 @@ class Database:
         """The tables outside the system catalogs, qualified, without the bookkeeping."""
         return self.query(
             "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables"
-            " WHERE schemaname NOT IN ('pg_catalog', 'information_schema') AND tablename !~ '^_?yoyo' ORDER BY 1"
+            " WHERE schemaname NOT IN ('pg_catalog', 'information_schema') AND tablename !~ '^_?yoyo'"
+            " ORDER BY 1"
         )
 
     def recorded(self, schema: str = "public") -> list[str]:
@@ -275,8 +276,9 @@ def stock_yoyo(
             "--no-config-file",
             "--database",
             database.uri(schema),
-        ]
-        + [*options, str(folder.path)],
+            *options,
+            str(folder.path),
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         cwd=folder.path.parent,

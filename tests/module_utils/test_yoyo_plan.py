@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import datetime, timedelta
 
 import pytest
@@ -122,7 +123,7 @@ def test_whatever_is_asked_a_plan_is_consistent_or_refused(
 @given(any_graph)
 def test_a_cycle_is_named_by_ids_each_of_which_depends_on_the_next(graph: Graph) -> None:
     cycle = find_cycle({id: Header(frozenset(depends)) for id, depends in graph.items()})
-    for id, needed in zip(cycle, cycle[1:], strict=False):
+    for id, needed in itertools.pairwise(cycle):
         assert needed in graph[id]
     if cycle:
         assert cycle[0] == cycle[-1]
@@ -167,7 +168,8 @@ def test_an_unfinished_migration_stops_everything_but_its_repair() -> None:
     past = History(unfinished=(Unfinished("001", "apply", 1, 2, START),))
     folder = [file("001")]
     refused = plan(folder, past, Request(), lambda _file: Header(transactional=False))
-    assert refused.steps == () and "state=repaired target=001" in refused.refusals[0]
+    assert refused.steps == ()
+    assert "state=repaired target=001" in refused.refusals[0]
     repaired = plan(folder, past, Request(state="repaired"), lambda _file: Header())
     assert [(step.action, step.id) for step in repaired.steps] == [("clear", "001")]
     finished = plan(folder, past, Request(state="baselined", target="001"), lambda _file: Header())

@@ -47,7 +47,7 @@ def test_a_script_splits_at_the_semicolons_between_statements_and_nowhere_else(
 @pytest.mark.parametrize(
     "script",
     [
-        "CREATE FUNCTION f() RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT 1; SELECT CASE WHEN true THEN 2 END; END",
+        "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT CASE WHEN true THEN 2 END; END",
         "create or replace procedure p() begin atomic insert into t values (1); end",
         "CREATE RULE r AS ON INSERT TO t DO ALSO (SELECT 1; SELECT 2)",
         "CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $f$ BEGIN RETURN 1; END; $f$",

@@ -82,8 +82,8 @@ class Environment:
         for line in process.stdout:
             lines.append(line)
             if line.startswith("TASK") and task in line:
-                while not at() and process.poll() is None:
-                    pass
+                while not at():
+                    assert process.poll() is None, f"{task!r} ended before the moment came"
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
                 return
