@@ -25,9 +25,7 @@ def addresses_of(hostvars: Mapping[str, Any], hosts: Iterable[str]) -> list[str]
     return sorted(set(found))
 
 
-def networks_of(
-    hostvars: Mapping[str, Any], hosts: Iterable[str], networks: Iterable[str] = ()
-) -> list[str]:
+def networks_of(hostvars: Mapping[str, Any], hosts: Iterable[str], networks: Iterable[str] = ()) -> list[str]:
     """The addresses of `hosts` and the given `networks`, each as a CIDR block, sorted."""
     blocks = [*addresses_of(hostvars, hosts), *networks]
     try:

@@ -85,9 +85,7 @@ def memory_ledger(memory_mb: int, entries: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
-def connection_ledger(
-    clients: int, max_client_conn: int, servers: int, connections: int
-) -> dict[str, Any]:
+def connection_ledger(clients: int, max_client_conn: int, servers: int, connections: int) -> dict[str, Any]:
     """Whether the connections of each stage fit the next one.
 
     `clients`: application processes x their pool; `servers`: what PgBouncer may open, over

@@ -8,7 +8,7 @@ module: config_files
 short_description: Own a service's configuration files whole
 description:
   - Writes every listed file with its content, owner and mode, and removes what lies beside them uninvited.
-  - One call serves all files of a service. A host has them all or, where a write fails, an error that names the file.
+  - One call serves all files of a service. A write that fails is an error that names the file.
   - Check mode works on a host that lacks the folders and users still, where M(ansible.builtin.copy) fails,
     so that a first run can be predicted.
   - Each file is replaced by a rename; a killed run leaves the old file or the new one.

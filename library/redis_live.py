@@ -7,10 +7,10 @@ DOCUMENTATION = r"""
 module: redis_live
 short_description: Bring a running Redis to the settings and users of its files
 description:
-  - Compares the running instance with the wanted settings (CONFIG GET) and users (ACL LIST), so that a change
-    made by hand with CONFIG SET or ACL SETUSER shows up and is undone.
-  - Sets what Redis lets be set while it runs, loads the ACL file where the users differ, and reports the settings
-    that only a restart changes.
+  - Compares the running instance with the wanted settings (CONFIG GET) and users (ACL LIST), so that a
+    change made by hand with CONFIG SET or ACL SETUSER shows up and is undone.
+  - Sets what Redis lets be set while it runs, loads the ACL file where the users differ, and reports the
+    settings that only a restart changes.
 options:
   socket:
     description: The instance's unix socket.
@@ -77,7 +77,9 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 try:
     import redis
 except ImportError:
-    redis = None
+    HAS_REDIS = False
+else:
+    HAS_REDIS = True
 
 # Users' passwords are SHA-256; a diff shows enough to tell two apart.
 PASSWORD_HASH = re.compile(r"(#[0-9a-f]{8})[0-9a-f]{56}")
@@ -128,7 +130,7 @@ def main() -> None:
     result: dict[str, Any] = {"changed": False, "set": [], "users": [], "restart_for": []}
     if module.check_mode and not os.path.exists(parameters["socket"]):
         module.exit_json(**result)  # its start is announced; until then there is nothing to compare
-    if redis is None:
+    if not HAS_REDIS:
         module.fail_json(msg=missing_required_lib("redis"))
 
     client = redis.Redis(
@@ -138,8 +140,8 @@ def main() -> None:
         decode_responses=True,
     )
     try:
-        current = client.config_get("*")
-        current_users = users("\n".join(client.acl_list()))
+        current = {str(name): str(value) for name, value in client.config_get("*").items()}
+        current_users = users("\n".join(str(line) for line in client.acl_list()))
     except redis.exceptions.AuthenticationError:
         # The file has a newer password than the process.
         module.exit_json(**{**result, "restart_for": [f"password of {parameters['username']}"]})
@@ -151,7 +153,9 @@ def main() -> None:
     changes = differences(current, wanted)
     live = {name: change for name, change in changes.items() if name not in START_ONLY}
     names = sorted(
-        name for name in current_users.keys() | wanted_users.keys() if current_users.get(name) != wanted_users.get(name)
+        name
+        for name in current_users.keys() | wanted_users.keys()
+        if current_users.get(name) != wanted_users.get(name)
     )
     if not module.check_mode:
         try:

@@ -72,7 +72,7 @@ restart_needed:
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -100,14 +100,16 @@ def seconds(timestamp: str) -> float:
     if not timestamp:
         return 0.0
     moment = datetime.strptime(timestamp, "%a %Y-%m-%d %H:%M:%S.%f UTC")
-    return moment.replace(tzinfo=timezone.utc).timestamp()
+    return moment.replace(tzinfo=UTC).timestamp()
 
 
 def newer(paths: Iterable[str], since: float, written: Iterable[str]) -> list[str]:
     """The paths that changed after `since`, or that are among `written`."""
     about_to_change = set(written)
     return [
-        path for path in paths if path in about_to_change or (os.path.exists(path) and os.stat(path).st_ctime > since)
+        path
+        for path in paths
+        if path in about_to_change or (os.path.exists(path) and os.stat(path).st_ctime > since)
     ]
 
 
@@ -148,7 +150,9 @@ def main() -> None:
             _, journal, _ = module.run_command(
                 ["journalctl", "--unit", name, "--lines", "20", "--no-pager", "--output", "cat"]
             )
-            module.fail_json(msg=f"systemctl {' '.join(arguments)}: {error.strip()}", journal=journal.splitlines())
+            module.fail_json(
+                msg=f"systemctl {' '.join(arguments)}: {error.strip()}", journal=journal.splitlines()
+            )
         return str(out)
 
     shown = systemctl("show", name, "--timestamp=us+utc", "--property", ",".join(PROPERTIES))

@@ -2,6 +2,11 @@
 -- so numbers become visible in their order and "everything since" misses none.
 -- Lock: SHARE ROW EXCLUSIVE on users, for the foreign key. Undone by dropping the table, with every room in it.
 -- depends: 001_create_users_table
+-- The lengths are part of the application's contract.
+-- squawk-ignore-file prefer-text-field
+
+SET LOCAL lock_timeout = '5s';
+SET LOCAL statement_timeout = '30s';
 
 CREATE TABLE rooms (
     id uuid NOT NULL DEFAULT gen_random_uuid(),

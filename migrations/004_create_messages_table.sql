@@ -5,6 +5,9 @@
 -- rooms.last_seq keeps its value, so numbers are not used twice.
 -- depends: 003_create_room_users_table
 
+SET LOCAL lock_timeout = '5s';
+SET LOCAL statement_timeout = '30s';
+
 CREATE TABLE messages (
     id uuid NOT NULL DEFAULT gen_random_uuid(),
     room_id uuid NOT NULL,

@@ -212,13 +212,15 @@ def run_script(connection: Connection, script: bytes) -> None:
                 failed = ScriptError(refused, done)
                 connection.close()  # there is no way back from the middle of a COPY but to hang up
                 return
-            done += 1
+            else:
+                done += 1
 
     try:
         connection.pgconn.send_query(script)
         connection.wait(exchange())
     except psycopg.Error as failure:
-        raise ScriptError(failure, done) from failure
+        # After a FATAL from the server comes the end of the connection; the server's word says more.
+        raise failed or ScriptError(failure, done) from None
     if failed:
         raise failed
 

@@ -37,9 +37,7 @@ class Run:
 
     def changed_tasks(self, host: str) -> set[str]:
         """The names of the tasks that changed something on `host`, or would have in check mode."""
-        return {
-            task["task"]["name"] for task in self.tasks if task["hosts"].get(host, {}).get("changed")
-        }
+        return {task["task"]["name"] for task in self.tasks if task["hosts"].get(host, {}).get("changed")}
 
     def diff(self, host: str) -> str:
         """All that --diff showed for `host`."""

@@ -14,6 +14,14 @@ CONTENTS = (
     " -printf '%p %s %T@\\n' | sort"
 )
 
+EVICTING = {
+    "port": 6380,
+    "maxmemory_mb": 9,
+    "maxmemory_policy": "allkeys-lru",
+    "persistence": True,
+    "notify_keyspace_events": "",
+}
+
 
 @pytest.fixture
 def untouched(environment):
@@ -36,14 +44,10 @@ def untouched(environment):
         ({"common_distributions": {"11": "bullseye"}}, ["runs Debian", "allowed: Debian 11"]),
         ({"chat_database_migrations": "/nowhere"}, ["chat_database_migrations", "/nowhere"]),
         ({"preflight_independent_hosts": False}, ["bookworm, trixie", "allowed: one"]),
-        (
-            {"redis_instances": {"sessions": {"port": 6380, "maxmemory_mb": 9, "maxmemory_policy": "allkeys-lru",
-                                              "persistence": True, "notify_keyspace_events": ""}}},
-            ["allkeys-lru", "noeviction", "realtime"],
-        ),
+        ({"redis_instances": {"sessions": EVICTING}}, ["allkeys-lru", "noeviction", "realtime"]),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
-)  # fmt: skip
+)
 def test_bad_variable_is_refused_by_name_value_and_what_is_allowed(environment, variables, named):
     run = environment.play("-e", json.dumps(variables))
     assert run.code != 0
@@ -54,9 +58,7 @@ def test_bad_variable_is_refused_by_name_value_and_what_is_allowed(environment, 
 def test_missing_secret_is_refused_by_name(environment, tmp_path):
     inventory = _copy(environment, tmp_path)
     vault = inventory / "group_vars/all/vault.yml"
-    text = subprocess.run(
-        ["ansible-vault", "view", vault], capture_output=True, text=True, check=True
-    ).stdout
+    text = subprocess.run(["ansible-vault", "view", vault], capture_output=True, text=True, check=True).stdout
     name = "vault_redis_chat_admin_password"
     vault.write_text("\n".join(line for line in text.splitlines() if not line.startswith(name)))
     run = type(environment)(inventory, environment.network, environment.hosts).play()

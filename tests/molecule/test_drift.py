@@ -30,9 +30,7 @@ def _changes_by_hand(environment, password):
             host, "echo 'host all all 0.0.0.0/0 trust' >>$(echo /etc/postgresql/*/main/pg_hba.conf)"
         )
         environment.psql(host, "SELECT pg_reload_conf()")
-        environment.shell(
-            host, f"REDISCLI_AUTH={password} {REDIS} CONFIG SET maxmemory-policy allkeys-lru"
-        )
+        environment.shell(host, f"REDISCLI_AUTH={password} {REDIS} CONFIG SET maxmemory-policy allkeys-lru")
         environment.shell(host, f"sed -i s/Restart=on-failure/Restart=no/ {PGBOUNCER_DROP_IN}")
 
 

@@ -1,4 +1,4 @@
-"""An environment under verification: its hosts, tunnels to it, clients through them, and the table of results.
+"""An environment under verification: hosts, tunnels, clients through them, and the table of results.
 
 playbooks/verify.yml describes the environment on standard input (JSON). Clients connect from
 each application host: through an SSH tunnel that ends there, along the path that the
@@ -221,7 +221,7 @@ Connect = Callable[..., psycopg.Connection[Any]]
 
 @pytest.fixture
 def connect(app: Host, subject: Subject, tunnel: Tunnel) -> Iterator[Connect]:
-    """PostgreSQL as the application reaches it: connect(user, service="pgbouncer", **overrides of libpq's)."""
+    """PostgreSQL as the application reaches it: connect(user, service="pgbouncer", **libpq's)."""
     with ExitStack() as stack:
 
         def open_connection(user: str, service: str = "pgbouncer", **overrides: Any) -> Any:

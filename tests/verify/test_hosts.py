@@ -8,6 +8,7 @@ import ssl
 
 import pytest
 
+
 def _expected_ports(host):
     return {int(port) for service, port in host.ports.items() if service.split("_")[0] in host.groups}
 

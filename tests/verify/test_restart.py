@@ -22,9 +22,11 @@ def test_restart_of_the_host_keeps_rows_and_tokens(app, connect, redis_connect, 
 
     subprocess.run(["podman", "restart", "--time", "60", app.container], check=True, capture_output=True)
     rows = _when_back(
-        lambda: connect("chat_app", port=tunnel.anew(app, "pgbouncer"))
-        .execute("DELETE FROM rooms WHERE name = %s RETURNING last_seq", [name])
-        .fetchall()
+        lambda: (
+            connect("chat_app", port=tunnel.anew(app, "pgbouncer"))
+            .execute("DELETE FROM rooms WHERE name = %s RETURNING last_seq", [name])
+            .fetchall()
+        )
     )
     sessions = _when_back(
         lambda: redis_connect("sessions", port=tunnel.anew(app, "redis_sessions")).get("refresh_token:kept")

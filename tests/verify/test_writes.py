@@ -100,7 +100,10 @@ def test_twenty_threads_share_a_pool_of_five(app, subject, tunnel, room, saw):
 def test_refresh_token_is_kept_for_seven_days(redis_connect, saw):
     client = redis_connect("sessions")
     client.set("refresh_token:verify", "digest", ex=7 * 24 * 60 * 60)
-    saw((True, "digest"), (client.ttl("refresh_token:verify") > 604_000, client.getdel("refresh_token:verify")))
+    saw(
+        (True, "digest"),
+        (client.ttl("refresh_token:verify") > 604_000, client.getdel("refresh_token:verify")),
+    )
 
 
 def test_expiry_of_a_typing_indicator_is_announced(redis_connect, saw):

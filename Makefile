@@ -1,0 +1,56 @@
+# Run `make help` for what there is. Every target prepares what it needs.
+.DEFAULT_GOAL := help
+.PHONY: help up down test lint unit molecule verify bench environment requirements
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+NAME ?=
+ENVIRONMENT ?= staging
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+
+up: ## staging from nothing: tools, secrets, containers, the data tier
+	@bin/up
+
+down: ## remove staging's containers and network, nothing else
+	@bin/setup hosts
+	@ansible-playbook molecule/shared/destroy.yml -i staging
+
+test: lint unit molecule ## everything that proves it: lint, unit tests, molecule
+
+lint: ## ansible-lint, yamllint, ruff, mypy, shellcheck, squawk
+	@bin/setup dev
+	ruff check .
+	ruff format --check .
+	mypy
+	yamllint --strict .
+	shellcheck bin/setup bin/up bin/environment bin/secret molecule/shared/image.sh .ci/run
+	squawk migrations/[0-9]*.sql
+	ansible-lint --offline
+
+unit: ## what needs no host
+	@bin/setup dev
+	pytest --quiet tests/action_plugins tests/bin tests/filter_plugins tests/module_utils tests/test_arguments.py \
+	  tests/library/test_config_files.py tests/library/test_redis_live.py tests/library/test_service_current.py
+
+molecule: ## both Debians: bare, killed, converged, changed by hand, verified; and the runbook
+	@bin/setup dev
+	molecule test --all
+
+verify: ## check ENVIRONMENT (staging) as its applications and operators see it; changes nothing
+	@bin/setup
+	@ansible-playbook playbooks/verify.yml -i $(ENVIRONMENT)
+
+bench: ## figures beside `ansible -m ping`, on a fresh Debian 13 host
+	@bin/setup hosts
+	python benchmarks/provision.py
+
+environment: ## write the inventory of a new environment: make environment NAME=production
+	@bin/environment "$(NAME)"
+
+requirements: ## compile requirements*.txt from requirements*.in
+	@bin/setup
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	  --custom-compile-command 'make requirements' requirements.in -o requirements.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	  --custom-compile-command 'make requirements' requirements-dev.in -o requirements-dev.txt

@@ -1,0 +1,63 @@
+"""Sizes and ledgers over plain numbers."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from filter_plugins import sizing
+
+HOSTS = st.integers(min_value=1024, max_value=1_048_576)
+CONNECTIONS = st.integers(min_value=20, max_value=500)
+CORES = st.integers(min_value=1, max_value=256)
+
+
+@given(memory=HOSTS, connections=CONNECTIONS, cores=CORES)
+def test_sizes_are_positive_and_a_quarter_is_shared(memory, connections, cores):
+    sizes = sizing.postgresql_sizes(memory, connections, cores)
+    assert min(sizes.values()) > 0
+    assert sizes["shared_buffers"] == memory // 4
+    assert sizes["effective_cache_size"] < memory
+
+
+@given(memory=st.integers(min_value=2048, max_value=1_048_576), cores=CORES)
+def test_default_connections_fit_the_share_they_are_given(memory, cores):
+    connections = sizing.max_connections(55)
+    sizes = sizing.postgresql_sizes(memory, connections, cores)
+    assert sizing.postgresql_memory(sizes, connections) <= memory
+
+
+@pytest.mark.parametrize(("servers", "expected"), [(0, 20), (37, 50), (38, 60), (55, 70)])
+def test_max_connections_leaves_thirteen_for_others_and_rounds_up(servers, expected):
+    assert sizing.max_connections(servers) == expected
+
+
+def test_persistent_redis_needs_room_for_a_fork():
+    volatile = sizing.redis_memory({"maxmemory_mb": 100, "persistence": False})
+    assert sizing.redis_memory({"maxmemory_mb": 100, "persistence": True}) == volatile + 50
+
+
+@pytest.mark.parametrize(("host", "fits", "over"), [(4096, True, 0), (2000, False, 384)])
+def test_memory_ledger_adds_the_system_and_says_by_how_much_it_is_over(host, fits, over):
+    ledger = sizing.memory_ledger(host, {"PostgreSQL": 1800, "Redis": 200})
+    assert (ledger["fits"], ledger["over_mb"]) == (fits, over)
+    assert "PostgreSQL       1800 MB" in ledger["table"]
+
+
+@pytest.mark.parametrize(
+    ("clients", "servers", "named"),
+    [
+        (800, 87, []),
+        (801, 87, ["801", "800", "pgbouncer_max_client_conn"]),
+        (800, 88, ["88", "87", "postgresql_max_connections"]),
+    ],
+)
+def test_connection_ledger_names_the_stage_that_does_not_fit(clients, servers, named):
+    ledger = sizing.connection_ledger(clients, 1000, servers, 100)
+    assert ledger["fits"] == (named == [])
+    assert all(word in " ".join(ledger["problems"]) for word in named)
+
+
+def test_both_stages_are_named_when_neither_fits():
+    assert len(sizing.connection_ledger(900, 1000, 90, 100)["problems"]) == 2

@@ -1,0 +1,87 @@
+"""Files that are owned whole: what is planned, and what a write leaves behind."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import stat
+
+import pytest
+
+from library.config_files import ConfigFile, difference, plan, read, write
+
+OWNER = pwd.getpwuid(os.getuid()).pw_name
+GROUP = grp.getgrgid(os.getgid()).gr_name
+
+
+def entry(path, content="new\n", mode="0640", once=False):
+    return {"path": str(path), "content": content, "owner": OWNER, "group": GROUP, "mode": mode, "once": once}
+
+
+@pytest.fixture
+def existing(tmp_path):
+    path = tmp_path / "chat.conf"
+    path.write_text("old\n")
+    path.chmod(0o640)
+    return path
+
+
+def test_file_as_wanted_is_no_change(existing):
+    assert plan([entry(existing, "old\n")], []) == []
+
+
+@pytest.mark.parametrize("wanted", [{"content": "new\n"}, {"content": "old\n", "mode": "0600"}])
+def test_other_content_or_mode_is_a_change(existing, wanted):
+    assert len(plan([entry(existing, **wanted)], [])) == 1
+
+
+def test_file_written_once_then_belongs_to_the_daemon(existing):
+    assert plan([entry(existing, once=True)], []) == []
+
+
+def test_file_in_a_folder_that_does_not_exist_is_planned(tmp_path):
+    ((current, _),) = plan([entry(tmp_path / "not/yet/chat.conf")], [])
+    assert current.content is None
+
+
+def test_link_in_the_place_of_a_file_is_replaced(tmp_path):
+    link = tmp_path / "chat.conf"
+    link.symlink_to("/dev/null")
+    ((_, wanted),) = plan([entry(link)], [])
+    write(wanted)
+    assert not link.is_symlink()
+    assert link.read_text() == "new\n"
+
+
+def test_uninvited_file_is_removed_and_invited_one_is_not(existing, tmp_path):
+    (tmp_path / "stray.conf").write_text("x")
+    changes = plan([entry(existing, "old\n")], [f"{tmp_path}/*.conf"])
+    assert [(current.path, wanted.content) for current, wanted in changes] == [
+        (f"{tmp_path}/stray.conf", None)
+    ]
+
+
+def test_write_sets_the_mode_and_leaves_no_temporary_file(tmp_path):
+    path = tmp_path / "folder/chat.conf"
+    write(ConfigFile(str(path), "new\n", OWNER, GROUP, "0640"))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert [child.name for child in path.parent.iterdir()] == ["chat.conf"]
+
+
+def test_failed_write_leaves_the_old_file_alone(existing):
+    with pytest.raises(KeyError):
+        write(ConfigFile(str(existing), "new\n", "nobody-by-this-name", GROUP, "0640"))
+    assert existing.read_text() == "old\n"
+    assert len(list(existing.parent.iterdir())) == 1
+
+
+def test_diff_shows_the_mode_where_only_it_differs(existing):
+    current = read(str(existing))
+    shown = difference(current, ConfigFile(str(existing), "old\n", OWNER, GROUP, "0600"))
+    assert (shown["before"], shown["after"]) == (f"{OWNER}:{GROUP} 0640\n", f"{OWNER}:{GROUP} 0600\n")
+
+
+def test_diff_shortens_password_hashes():
+    shown = difference(ConfigFile("/x", None), ConfigFile("/x", f"user a on #{'ab' * 32} ~*", OWNER, GROUP))
+    assert shown["after"] == "user a on #abababab... ~*"

@@ -1,0 +1,38 @@
+"""A running Redis compared with its files."""
+
+from __future__ import annotations
+
+from library.redis_live import differences, users
+
+HASH = "#" + "ab" * 32
+
+
+def test_equal_settings_are_no_difference():
+    assert differences({"maxmemory": "1048576"}, {"maxmemory": "1048576"}) == {}
+
+
+def test_event_flags_are_compared_without_their_order():
+    assert differences({"notify-keyspace-events": "xE"}, {"notify-keyspace-events": "Ex"}) == {}
+
+
+def test_difference_names_both_values():
+    found = differences({"maxmemory-policy": "allkeys-lru"}, {"maxmemory-policy": "noeviction"})
+    assert found == {"maxmemory-policy": ("allkeys-lru", "noeviction")}
+
+
+def test_setting_that_the_server_lacks_is_a_difference():
+    assert differences({}, {"io-threads": "4"}) == {"io-threads": ("", "4")}
+
+
+def test_grants_after_the_last_denial_are_compared_without_their_order():
+    assert users(f"user a on {HASH} ~k:* -@all +get +set\n") == users(
+        f"user a on {HASH} ~k:* -@all +set +get\n"
+    )
+
+
+def test_order_around_a_denial_matters():
+    assert users("user a -@all +get") != users("user a +get -@all")
+
+
+def test_another_key_pattern_is_another_user():
+    assert users("user a ~k:* +get") != users("user a ~* +get")
