@@ -28,19 +28,23 @@ def max_connections(server_connections: int) -> int:
     return ceil((server_connections + SUPERUSER_RESERVE + OPERATORS_RESERVE) / 10) * 10
 
 
-def postgresql_sizes(memory_mb: int, connections: int, cores: int) -> dict[str, int]:
+def postgresql_sizes(memory_mb: int, connections: int, cores: int, disk_gb: int) -> dict[str, int]:
     """PostgreSQL's own sizes within `memory_mb`: settings in MB, and worker counts.
 
     A quarter for shared_buffers, a quarter for work_mem over all connections at once,
     a quarter for maintenance, the rest for the backends themselves and the page cache.
+    The WAL between two checkpoints may take a twentieth of the disk, at most 8 GB.
     Sources: PostgreSQL's documentation, "Resource Consumption"; the ledger adds them up.
     """
     quarter = memory_mb // 4
+    max_wal_size = max(128, min(8192, disk_gb * 1024 // 20))
     return {
         "shared_buffers": quarter,
         "effective_cache_size": memory_mb * 3 // 4,
         "work_mem": max(2, min(64, quarter // connections)),
         "maintenance_work_mem": max(16, min(1024, quarter // (AUTOVACUUM_WORKERS + 1))),
+        "max_wal_size": max_wal_size,
+        "min_wal_size": max(64, max_wal_size // 8),
         "max_worker_processes": max(8, cores),
         "max_parallel_workers": max(2, cores),
         "max_parallel_workers_per_gather": max(1, min(4, cores // 2)),

@@ -10,12 +10,13 @@ from filter_plugins import sizing
 
 HOSTS = st.integers(min_value=1024, max_value=1_048_576)
 CONNECTIONS = st.integers(min_value=20, max_value=500)
+DISKS = st.integers(min_value=4, max_value=100_000)
 CORES = st.integers(min_value=1, max_value=256)
 
 
-@given(memory=HOSTS, connections=CONNECTIONS, cores=CORES)
-def test_sizes_are_positive_and_a_quarter_is_shared(memory, connections, cores):
-    sizes = sizing.postgresql_sizes(memory, connections, cores)
+@given(memory=HOSTS, connections=CONNECTIONS, cores=CORES, disk=DISKS)
+def test_sizes_are_positive_and_a_quarter_is_shared(memory, connections, cores, disk):
+    sizes = sizing.postgresql_sizes(memory, connections, cores, disk)
     assert min(sizes.values()) > 0
     assert sizes["shared_buffers"] == memory // 4
     assert sizes["effective_cache_size"] < memory
@@ -24,7 +25,7 @@ def test_sizes_are_positive_and_a_quarter_is_shared(memory, connections, cores):
 @given(memory=st.integers(min_value=2048, max_value=1_048_576), cores=CORES)
 def test_default_connections_fit_the_share_they_are_given(memory, cores):
     connections = sizing.max_connections(55)
-    sizes = sizing.postgresql_sizes(memory, connections, cores)
+    sizes = sizing.postgresql_sizes(memory, connections, cores, 100)
     assert sizing.postgresql_memory(sizes, connections) <= memory
 
 
@@ -61,3 +62,8 @@ def test_connection_ledger_names_the_stage_that_does_not_fit(clients, servers, n
 
 def test_both_stages_are_named_when_neither_fits():
     assert len(sizing.connection_ledger(900, 1000, 90, 100)["problems"]) == 2
+
+
+@pytest.mark.parametrize(("disk_gb", "max_wal_mb"), [(1, 128), (20, 1024), (1000, 8192)])
+def test_wal_takes_a_twentieth_of_the_disk_within_bounds(disk_gb, max_wal_mb):
+    assert sizing.postgresql_sizes(4096, 70, 2, disk_gb)["max_wal_size"] == max_wal_mb

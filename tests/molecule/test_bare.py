@@ -132,3 +132,16 @@ def test_the_one_after_changes_nothing(environment):
     assert run.changed == dict.fromkeys(environment.hosts, 0), {
         host: run.changed_tasks(host) for host in environment.hosts
     }
+
+
+def test_no_daemon_ever_ran_with_its_stock_configuration(environment):
+    for host in environment.hosts:
+        # Stock PgBouncer and Redis write these; ours log to the journal.
+        logs = environment.shell(host, "ls /var/log/postgresql/pgbouncer.log /var/log/redis/*", check=False)
+        assert logs == ""
+        assert environment.shell(host, "journalctl --unit redis-server.service --grep '^Start' || true") in (
+            "",
+            "-- No entries --",
+        )
+        # Debian's own cluster would have none.
+        assert environment.psql(host, "SHOW data_checksums") == "on"
