@@ -29,10 +29,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "tests" / "library"), str(ROOT)]
+sys.path.insert(0, str(ROOT))
 
-from yoyo_proxy import Proxy  # noqa: E402
-from yoyo_support import Cluster, Database  # noqa: E402
+from tests.library.yoyo_proxy import Proxy  # noqa: E402
+from tests.library.yoyo_support import Cluster, Database  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 
@@ -147,7 +147,7 @@ def _target(job: Job) -> list[str]:
 
 def peers() -> dict[str, Contender]:
     """The stock command and psql, and whatever else is installed."""
-    optional = {"alembic": alembic, "dbmate": dbmate}
+    optional: dict[str, Contender] = {"alembic": alembic, "dbmate": dbmate}
     return {"stock": stock, "psql": psql} | {
         name: run for name, run in optional.items() if shutil.which(name)
     }
@@ -159,8 +159,12 @@ class Sample:
     megabytes: float
 
 
+class ContenderError(Exception):
+    """A contender that did not get through; the last line that it printed."""
+
+
 def measure(command: Command) -> Sample:
-    """Run to the end; the wall time and the peak resident memory."""
+    """Run to the end; the wall time and the peak resident memory. Raises ContenderError."""
     environment = {**os.environ, **command.environment}
     with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as output:
         stdin.write(command.stdin.encode())
@@ -173,7 +177,7 @@ def measure(command: Command) -> Sample:
         output.seek(0)
         said = output.read().decode(errors="replace")
     if process.returncode or '"failed": true' in said:
-        raise SystemExit(f"{command.words} failed:\n{said[-3000:]}")
+        raise ContenderError(said.strip().splitlines()[-1][-200:] if said.strip() else "it said nothing")
     return Sample(seconds, usage.ru_maxrss / 1024)
 
 
@@ -221,18 +225,30 @@ class Benchmark:
         `applied` begins with everything applied, `delay_s` lengthens the round trip.
         """
         samples: dict[str, list[Sample]] = {name: [] for name in contenders}
+        failures: dict[str, str] = {}
         for _round in range(self.rounds):
             for name, contender in contenders.items():
+                if name in failures:
+                    continue
                 database = self.cluster.create_database()
                 if applied:
                     measure(module(Job(database, self.cluster.folder, folder)))
                 with Proxy(self.cluster.folder, delay_s=delay_s) as proxy:
                     socket = proxy.folder if delay_s else self.cluster.folder
-                    samples[name].append(measure(contender(Job(database, socket, folder))))
+                    try:
+                        samples[name].append(measure(contender(Job(database, socket, folder))))
+                    except ContenderError as failed:
+                        failures[name] = str(failed)
                 self.cluster.drop_database(database)
+        self._print(title, samples, failures)
+
+    def _print(self, title: str, samples: dict[str, list[Sample]], failures: dict[str, str]) -> None:
         own = statistics.median(sample.seconds for sample in samples["module"])
         print(f"\n{title}")
         for name, found in samples.items():
+            if name in failures:
+                print(f"  {name:8} failed: {failures[name]}")
+                continue
             seconds = statistics.median(sample.seconds for sample in found)
             memory = statistics.median(sample.megabytes for sample in found)
             print(
@@ -250,7 +266,7 @@ def main() -> None:
     options = parser.parse_args()
     ours: dict[str, Contender] = {"module": module, "bare": bare}
     slow = {} if options.quick else peers()
-    with Cluster() as cluster, tempfile.TemporaryDirectory(prefix="migrations-") as folder:
+    with Cluster(fsync="on") as cluster, tempfile.TemporaryDirectory(prefix="migrations-") as folder:
         benchmark = Benchmark(cluster, Path(folder), options.rounds)
         benchmark.run("apply 100 one-table migrations", benchmark.tables(100), ours | peers())
         benchmark.run("apply 1,000 one-table migrations", benchmark.tables(1000), ours | slow)
@@ -258,7 +274,7 @@ def main() -> None:
         no_op: dict[str, Contender] = {"module": module, "least": least, "stock": stock}
         benchmark.run("no-op over 1,000 migrations", benchmark.tables(1000), no_op, applied=True)
         benchmark.run("one file of 20 MB", benchmark.one_file(20), ours | slow)
-        ten_ms = {"module": module, "stock": stock}
+        ten_ms: dict[str, Contender] = {"module": module, "stock": stock}
         benchmark.run("apply 100, 10 ms added to the round trip", benchmark.tables(100), ten_ms, delay_s=0.01)
 
 

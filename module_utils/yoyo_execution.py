@@ -66,6 +66,7 @@ class Execution:
     lock: MigrationLock
     watch: BlockerWatch
     done: Done = field(default_factory=Done)
+    _prepared: dict[bool, bytes] = field(default_factory=dict)  # composed once a run
 
     def script(self, step: Step) -> tuple[str, bytes]:
         """The file that the step runs, and its content; empty for an irreversible rollback."""
@@ -81,10 +82,13 @@ class Execution:
         content = self.migrations.content(step.file.path)
         return PythonMigration(step.file, self.migrations.header(step.file), content)
 
-    def prepare(self, *more: sql.Composable) -> None:
-        """Reset the session, run `more`, and make sure that the lock is still ours: one round trip."""
-        parts = [self.session.setup(), _CLEAN_SESSION, *more, self.lock.is_held()]
-        held = last_rows(self.session.connection.execute(sql.SQL("; ").join(parts)))[0][0]
+    def prepare(self, *, begin: bool) -> None:
+        """Reset the session, begin a transaction, and see that the lock is still ours: one round trip."""
+        if begin not in self._prepared:
+            transaction = [sql.SQL("BEGIN")] if begin else []
+            parts = [self.session.setup(), _CLEAN_SESSION, *transaction, self.lock.is_held()]
+            self._prepared[begin] = sql.SQL("; ").join(parts).as_bytes(self.session.connection)
+        held = last_rows(self.session.connection.execute(self._prepared[begin]))[0][0]
         if not held:
             raise self.failed(
                 ErrorDetail("the migration lock was released in the middle of the run"),

@@ -210,19 +210,17 @@ class Bookkeeping:
         return self._sql(
             """
             WITH stamp AS (SELECT {now} AS at),
-            log AS ({log}),
+            log AS ({log} RETURNING migration_hash, migration_id, created_at_utc),
             mark AS (INSERT INTO {s}._yoyo_migration (migration_hash, migration_id, applied_at_utc)
-                     SELECT {hash}, {id}, at FROM stamp)
+                     SELECT migration_hash, migration_id, created_at_utc FROM log)
             INSERT INTO {s}._yoyo_migrate_checksum (migration_hash, checksum, applied_at_utc)
-            SELECT {hash}, {checksum}, at FROM stamp
+            SELECT migration_hash, {checksum}, created_at_utc FROM log
             ON CONFLICT (migration_hash)
             DO UPDATE SET checksum = excluded.checksum, applied_at_utc = excluded.applied_at_utc
             RETURNING applied_at_utc
             """,
             now=self._now(),
             log=self._log(id, operation),
-            hash=sql.Literal(migration_hash(id)),
-            id=sql.Literal(id),
             checksum=sql.Literal(checksum),
         )
 

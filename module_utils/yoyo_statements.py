@@ -34,7 +34,7 @@ def run_statements(execution: Execution, step: Step) -> None:
     """Run the step to its end and record it, or raise MigrationError that says how far it got."""
     units = _units(execution, step)
     book = execution.bookkeeping
-    execution.prepare()
+    execution.prepare(begin=False)
     invalid_before = _invalid_indexes(execution.session.connection)
     operation = "rollback" if step.action == "rollback" else "apply"
     execution.write(book.begin_unfinished(step.id, operation, len(units)))

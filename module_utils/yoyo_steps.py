@@ -68,7 +68,7 @@ def _attempt(execution: Execution, step: Step, run_migration: Callable[[], None]
     session = execution.session
     committing = False
     try:
-        execution.prepare(sql.SQL("BEGIN"))
+        execution.prepare(begin=True)
         run_migration()
         if session.connection.info.transaction_status != pq.TransactionStatus.INTRANS:
             raise execution.failed(

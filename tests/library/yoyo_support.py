@@ -258,7 +258,7 @@ class Runner:
         return result
 
     def attempt(self, *, check: bool = False, diff: bool = False, **options: Any) -> Result:
-        modes = {"_ansible_check_mode": check, "_ansible_diff": diff}
+        modes: dict[str, Any] = {"_ansible_check_mode": check, "_ansible_diff": diff}
         return self.start(**modes, **options).result()
 
 
