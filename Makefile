@@ -30,10 +30,10 @@ lint: ## ansible-lint, yamllint, ruff, mypy, shellcheck, squawk
 
 unit: ## what needs no host
 	@bin/setup dev
-	pytest --quiet tests/action_plugins tests/bin tests/filter_plugins tests/module_utils tests/test_arguments.py \
+	pytest --quiet tests/bin tests/filter_plugins tests/module_utils tests/test_arguments.py \
 	  tests/library/test_config_files.py tests/library/test_redis_live.py tests/library/test_service_current.py
 
-molecule: ## both Debians: bare, killed, converged, changed by hand, verified; and the runbook
+molecule: ## both Debians: bare, killed, converged, changed by hand, verified; the migration module; the runbook
 	@bin/setup dev
 	molecule test --all
 
