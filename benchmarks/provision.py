@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import re
-import resource
 import statistics
 import subprocess
 import sys
@@ -37,17 +36,20 @@ class Sample:
 def run(command: str, *arguments: str) -> Sample:
     """Run one of Ansible's commands to its end; raises CalledProcessError with its output if it fails."""
     began = time.monotonic()
-    done = subprocess.run(
+    process = subprocess.Popen(
         [BIN / command, "-i", INVENTORY, *arguments],
-        cwd=PROJECT, env=os.environ | {"ANSIBLE_NOCOLOR": "1"}, capture_output=True, text=True, check=False,
+        cwd=PROJECT, env=os.environ | {"ANSIBLE_NOCOLOR": "1"}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
+    assert process.stdout is not None  # noqa: S101  Popen was told to make it
+    output = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
     seconds = time.monotonic() - began
-    if done.returncode != 0:
-        print(done.stdout[-4000:], done.stderr[-2000:], file=sys.stderr)
-        raise subprocess.CalledProcessError(done.returncode, done.args)
-    tasks = sum(int(count) for count in re.findall(r": ok=(\d+)", done.stdout))
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    return Sample(seconds, tasks, peak)
+    if status != 0:
+        print(output[-6000:], file=sys.stderr)
+        raise subprocess.CalledProcessError(os.waitstatus_to_exitcode(status), process.args)
+    tasks = sum(int(count) for count in re.findall(r": ok=(\d+)", output))
+    return Sample(seconds, tasks, usage.ru_maxrss / 1024)
 
 
 def ping() -> Sample:

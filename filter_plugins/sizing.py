@@ -1,21 +1,34 @@
 """Sizes of PostgreSQL, PgBouncer and Redis from what the host has, and whether they add up.
 
 Pure functions over numbers; all memory is in MB (2**20 bytes). The roles' defaults call
-them as filters, preflight prints the ledgers and refuses what does not fit.
+them as filters, preflight refuses what does not fit and prints the ledger that says why.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import Any
 
+from ansible.errors import AnsibleFilterError
+
 SUPERUSER_RESERVE = 3
-OPERATORS_RESERVE = 10  # migrations, backups, monitoring, a person with psql
+OPERATORS_RESERVE = 10  # direct connections: migrations, LISTEN, backups, a person with psql
 BACKEND_MB = 5  # a connected backend beside work_mem: catalogue caches, TLS, the stack
 PGBOUNCER_BASE_MB = 16
 PGBOUNCER_CLIENT_KB = 48  # 2 kB for the client, the rest for its TLS state
 AUTOVACUUM_WORKERS = 3
+MEMORY_SETTINGS = frozenset(
+    {
+        "shared_buffers",
+        "effective_cache_size",
+        "work_mem",
+        "maintenance_work_mem",
+        "max_wal_size",
+        "min_wal_size",
+    }
+)
 
 
 def system_reserve(memory_mb: int) -> int:
@@ -49,6 +62,28 @@ def postgresql_sizes(memory_mb: int, connections: int, cores: int, disk_gb: int)
         "max_parallel_workers": max(2, cores),
         "max_parallel_workers_per_gather": max(1, min(4, cores // 2)),
     }
+
+
+def with_overrides(sizes: Mapping[str, int], settings: Mapping[str, Any]) -> dict[str, int]:
+    """`sizes` with what `settings` overrides of them, in MB or counts, so that the ledger adds what is set.
+
+    Raises AnsibleFilterError for a size that is no number with a unit of kB, MB, GB or TB.
+    """
+    return {
+        name: _megabytes(name, settings[name]) if name in settings else size for name, size in sizes.items()
+    }
+
+
+def _megabytes(name: str, value: Any) -> int:
+    """A setting's value as PostgreSQL writes it, in MB; a bare number is a count or in the setting's unit."""
+    units = {"kB": 1 / 1024, "MB": 1, "GB": 1024, "TB": 1024 * 1024}
+    found = re.fullmatch(r"\s*(\d+)\s*(kB|MB|GB|TB)?\s*", str(value))
+    if found is None or (found[2] is None and name in MEMORY_SETTINGS):
+        raise AnsibleFilterError(
+            f"postgresql_settings: {name} is {value!r}; allowed: a whole number"
+            + (" with kB, MB, GB or TB, such as 64MB" if name in MEMORY_SETTINGS else "")
+        )
+    return ceil(int(found[1]) * units.get(found[2], 1))
 
 
 def postgresql_memory(sizes: Mapping[str, int], connections: int) -> int:
@@ -140,4 +175,5 @@ class FilterModule:
             "postgresql_memory": postgresql_memory,
             "postgresql_sizes": postgresql_sizes,
             "redis_memory": redis_memory,
+            "with_overrides": with_overrides,
         }

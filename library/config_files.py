@@ -133,7 +133,7 @@ def _name(lookup: Any, number: int) -> str:
 def write(wanted: ConfigFile) -> None:
     """Replace the file by a rename, with its final owner and mode from the start."""
     folder = os.path.dirname(wanted.path)
-    os.makedirs(folder, mode=0o755, exist_ok=True)
+    _make_folders(folder)
     descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".new", dir=folder)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
@@ -146,6 +146,14 @@ def write(wanted: ConfigFile) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def _make_folders(folder: str) -> None:
+    """Make the missing folders of a path with mode 0755, whatever the umask."""
+    if not os.path.isdir(folder):
+        _make_folders(os.path.dirname(folder))
+        os.mkdir(folder)
+        os.chmod(folder, 0o755)  # noqa: S103  the services' own users have to reach their files
 
 
 def difference(current: ConfigFile, wanted: ConfigFile) -> dict[str, str]:

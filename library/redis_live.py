@@ -28,6 +28,14 @@ options:
     description: Settings in the form in which CONFIG GET answers; sizes in bytes.
     type: dict
     required: true
+  certificate:
+    description: The file with the certificate that Redis is to serve, read again where it serves another.
+    type: path
+    required: true
+  certificate_written:
+    description: Whether this run has written that file or, in check mode, would have.
+    type: bool
+    default: false
   acl:
     description: The ACL file's text, in the form in which ACL LIST answers.
     type: str
@@ -45,7 +53,8 @@ EXAMPLES = r"""
     socket: /run/redis-sessions/redis.sock
     username: chat_admin
     password: "{{ redis_chat_admin_password }}"
-    settings: {maxmemory: "104857600", maxmemory-policy: noeviction}
+    settings: {maxmemory: "104857600", maxmemory-policy: noeviction, tls-port: "6380"}
+    certificate: /etc/ssl/certs/chat.pem
     acl: "{{ lookup('ansible.builtin.file', 'sessions.acl') }}"
 """
 
@@ -69,6 +78,7 @@ restart_for:
 
 import os
 import re
+import ssl
 from collections.abc import Mapping
 from typing import Any
 
@@ -115,6 +125,18 @@ def users(acl: str) -> dict[str, str]:
     return lines
 
 
+def serves_another(port: str, certificate: str) -> bool:
+    """Whether the instance on this host's `port` serves another certificate than the first in the file."""
+    try:
+        with open(certificate, encoding="ascii") as file:
+            pem = file.read()
+        served = ssl.get_server_certificate(("127.0.0.1", int(port)), timeout=5)
+    except OSError:
+        return True
+    first = pem[: pem.index(ssl.PEM_FOOTER) + len(ssl.PEM_FOOTER)]
+    return ssl.PEM_cert_to_DER_cert(first) != ssl.PEM_cert_to_DER_cert(served)
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -122,7 +144,9 @@ def main() -> None:
             "username": {"type": "str", "required": True},
             "password": {"type": "str", "required": True, "no_log": True},
             "settings": {"type": "dict", "required": True},
-            "acl": {"type": "str", "required": True, "no_log": False},
+            "acl": {"type": "str", "required": True, "no_log": True},
+            "certificate": {"type": "path", "required": True},
+            "certificate_written": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
@@ -152,6 +176,10 @@ def main() -> None:
     wanted_users = users(parameters["acl"])
     changes = differences(current, wanted)
     live = {name: change for name, change in changes.items() if name not in START_ONLY}
+    if parameters["certificate_written"] or serves_another(current["tls-port"], parameters["certificate"]):
+        # Redis reads the file again when it is told the same path.
+        for name in ("tls-cert-file", "tls-key-file"):
+            live[name] = (current[name], wanted[name] + " (read again)")
     names = sorted(
         name
         for name in current_users.keys() | wanted_users.keys()
@@ -159,8 +187,8 @@ def main() -> None:
     )
     if not module.check_mode:
         try:
-            for name, (_, value) in live.items():
-                client.config_set(name, value)
+            for name in live:
+                client.config_set(name, wanted[name])
             if names:
                 client.acl_load()
         except redis.exceptions.RedisError as error:

@@ -170,6 +170,8 @@ def main() -> None:
     if not module.check_mode:
         if unit["NeedDaemonReload"] == "yes":
             systemctl("daemon-reload")
+        if unit["ActiveState"] == "failed":
+            systemctl("reset-failed", name)  # else the limit of starts holds back the mended service too
         for action in wanted.actions:
             systemctl(action, name)
     if wanted.restart_needed:

@@ -30,7 +30,8 @@ def ask(*command_line):
 
 
 @pytest.mark.parametrize(
-    "form", ["-i {}", "-i{}", "--inventory {}", "--inventory={}", "{}/group_vars/all/vault.yml"]
+    "form",
+    ["-i {}", "-i{}", "--inventory {}", "--inventory={}", "-i {}/hosts.yml", "{}/group_vars/all/vault.yml"],
 )
 def test_password_of_the_named_environment(environment, form):
     assert ask("playbook.yml", *form.format(environment).split()).stdout == "opens sesame\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from ansible.errors import AnsibleFilterError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -67,3 +68,18 @@ def test_both_stages_are_named_when_neither_fits():
 @pytest.mark.parametrize(("disk_gb", "max_wal_mb"), [(1, 128), (20, 1024), (1000, 8192)])
 def test_wal_takes_a_twentieth_of_the_disk_within_bounds(disk_gb, max_wal_mb):
     assert sizing.postgresql_sizes(4096, 70, 2, disk_gb)["max_wal_size"] == max_wal_mb
+
+
+@pytest.mark.parametrize(
+    ("value", "megabytes"), [("64MB", 64), ("2GB", 2048), ("512kB", 1), ("1TB", 1_048_576)]
+)
+def test_override_of_a_size_counts_in_the_ledger(value, megabytes):
+    assert sizing.with_overrides({"work_mem": 4}, {"work_mem": value, "jit": "off"}) == {
+        "work_mem": megabytes
+    }
+
+
+@pytest.mark.parametrize("value", ["lots", "64", "64 mb", ""])
+def test_override_that_is_no_size_is_refused_with_what_is_allowed(value):
+    with pytest.raises(AnsibleFilterError, match=r"work_mem.*such as 64MB"):
+        sizing.with_overrides({"work_mem": 4}, {"work_mem": value})

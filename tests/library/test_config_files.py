@@ -85,3 +85,12 @@ def test_diff_shows_the_mode_where_only_it_differs(existing):
 def test_diff_shortens_password_hashes():
     shown = difference(ConfigFile("/x", None), ConfigFile("/x", f"user a on #{'ab' * 32} ~*", OWNER, GROUP))
     assert shown["after"] == "user a on #abababab... ~*"
+
+
+def test_folders_are_for_everybody_whatever_the_umask(tmp_path):
+    before = os.umask(0o077)
+    try:
+        write(ConfigFile(str(tmp_path / "a/b/chat.conf"), "new\n", OWNER, GROUP, "0640"))
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a", "a/b")] == [0o755, 0o755]

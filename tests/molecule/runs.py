@@ -8,11 +8,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 PROJECT = Path(__file__).parents[2]
+PODMAN = ["podman"] if os.geteuid() == 0 else ["sudo", "-n", "podman"]
 PLAYBOOK = str(Path(sys.executable).with_name("ansible-playbook"))
 
 
@@ -82,7 +86,10 @@ class Environment:
             if line.startswith("TASK") and task in line:
                 while not at():
                     assert process.poll() is None, f"{task!r} ended before the moment came"
-                os.killpg(process.pid, signal.SIGKILL)
+                workers = _children(process.pid)
+                for pid in (process.pid, *workers):  # the controller first: it must not clean up
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
                 process.wait()
                 return
         raise AssertionError(f"the run never came to {task!r}:\n{''.join(lines[-40:])}")
@@ -90,18 +97,30 @@ class Environment:
     def shell(self, host: str, command: str, check: bool = True) -> str:
         """What a shell command prints as root in the host's container."""
         done = subprocess.run(
-            ["podman", "exec", f"{self.network}-{host}", "sh", "-c", command],
+            [*PODMAN, "exec", f"{self.network}-{host}", "sh", "-c", command],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert not check or done.returncode == 0, done.stderr
         return done.stdout.strip()
 
+    def address(self, host: str) -> str:
+        """The host's address on the scenario's network."""
+        hosts = yaml.safe_load((self.inventory / "hosts.yml").read_text())["postgresql"]["hosts"]
+        return str(hosts[host]["ansible_host"])
+
     def psql(self, host: str, statement: str) -> str:
         """What a statement answers the superuser in the database chat."""
         return subprocess.run(
-            ["podman", "exec", "-i", "-u", "postgres", f"{self.network}-{host}", "psql", "-XAtq", "chat"],
+            [*PODMAN, "exec", "-i", "-u", "postgres", f"{self.network}-{host}", "psql", "-XAtq", "chat"],
             input=statement, capture_output=True, text=True, check=True,
         ).stdout.strip()  # fmt: skip
+
+
+def _children(parent: int) -> list[int]:
+    """The processes that `parent` has started: Ansible's workers, each a session of its own."""
+    listed = subprocess.run(["pgrep", "-P", str(parent)], capture_output=True, text=True, check=False).stdout
+    children = [int(pid) for pid in listed.split()]
+    return children + [pid for child in children for pid in _children(child)]
 
 
 def _environment(**more: str) -> dict[str, str]:

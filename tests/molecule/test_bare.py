@@ -8,6 +8,8 @@ import subprocess
 
 import pytest
 
+from .runs import PODMAN
+
 CONTENTS = (
     "dpkg-query -W; find /etc /usr/local /var/lib -xdev -type f"
     " -not -path '/var/lib/systemd/*' -not -path '/var/lib/apt/*' -not -path '/var/lib/sudo/*'"
@@ -37,6 +39,12 @@ def untouched(environment):
     [
         ({"common_postgresql_port": "many"}, ["common_postgresql_port", "many", "int"]),
         ({"postgresql_memory_mb": 100}, ["postgresql_memory_mb", "at least 256", "now 100"]),
+        ({"postgresql_settings": {"shared_buffers": "64GB"}}, ["MB short of memory", "postgresql_memory_mb"]),
+        ({"postgresql_settings": {"shared_buffers": "lots"}}, ["shared_buffers", "lots", "64MB"]),
+        ({"postgresql_settings": {"port": 5433}}, ["port", "common_postgresql_port"]),
+        ({"pgbouncer_port": 6380}, ["6380, 6380", "pgbouncer_port"]),
+        ({"common_address": "192.0.2.1"}, ["192.0.2.1", "no address of bookworm"]),
+        ({"vault_redis_chat_admin_password": ""}, ["vault_redis_chat_admin_password", "16 characters"]),
         ({"postgresql_memory_mb": 9000}, ["MB short of memory", "PostgreSQL", "postgresql_memory_mb"]),
         ({"common_pool_size": 200, "postgresql_max_connections": 100}, ["415", "87", "common_pool_size"]),
         ({"pgbouncer_application_processes": 100}, ["2000", "800", "pgbouncer_application_processes"]),
@@ -98,10 +106,12 @@ def _copy(environment, folder):
 
 @pytest.mark.usefixtures("untouched")
 def test_check_mode_on_bare_hosts_predicts_and_changes_nothing(environment):
+    environment.shell("trixie", "rm -r /var/lib/apt/lists/*")  # as on a machine that never asked for packages
     run = environment.play("--check", "--diff")
     assert run.code == 0, run.failures()
+    assert "packages : Install the packages" in run.changed_tasks("bookworm")
+    assert "packages : Predict an installation that apt cannot simulate here" in run.changed_tasks("trixie")
     for host in environment.hosts:
-        assert "packages : Install the packages" in run.changed_tasks(host)
         assert "start postgresql@" in run.diff(host)
         assert "start redis-server@sessions" in run.diff(host)
 
@@ -111,14 +121,22 @@ def test_run_is_killed_and_a_host_loses_power_while_dpkg_works(environment):
         return environment.shell("bookworm", "pgrep -x dpkg", check=False) != ""
 
     environment.play_and_kill("packages : Install the packages", at=unpacking)
-    subprocess.run(["podman", "restart", "--time", "0", f"{environment.network}-bookworm"], check=True)
+    subprocess.run([*PODMAN, "restart", "--time", "0", f"{environment.network}-bookworm"], check=True)
 
 
-@pytest.mark.parametrize(
-    "task", ["postgresql : Create the cluster", "redis : Run each instance with what its files say"]
-)
-def test_run_is_killed(environment, task):
-    environment.play_and_kill(task)
+def test_run_is_killed_while_initdb_works(environment):
+    def initialising():
+        return environment.shell("trixie", "pgrep -x initdb", check=False) != ""
+
+    environment.play_and_kill("postgresql : Create the cluster", at=initialising)
+
+
+def test_run_is_killed_between_two_instances(environment):
+    def one_runs():
+        states = "systemctl is-active redis-server@realtime redis-server@sessions"
+        return environment.shell("trixie", states, check=False).split()[0] == "active"
+
+    environment.play_and_kill("redis : Run each instance with what its files say", at=one_runs)
 
 
 def test_next_run_converges(environment):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import ssl
 import subprocess
 
 import pytest
@@ -14,8 +16,8 @@ DRIFT = {
     "packages : Hold back what the packages would start": "Restart=no",
     "postgresql : Write PostgreSQL's configuration": "work_mem = '1MB'",
     "postgresql : Run PostgreSQL with what its files say": "reload postgresql@",
-    "chat_database : Keep the roles with exactly these attributes": "",
-    "chat_database : Correct the rights that differ": "",
+    "chat_database : Keep the roles with exactly these attributes": "chat_app",
+    "chat_database : Correct the rights that differ": "REVOKE DELETE ON TABLE users FROM chat_readonly",
     "pgbouncer : Run PgBouncer with what its files say": "restart pgbouncer.service",
     "redis : Bring each running instance to what its files say": "maxmemory-policy allkeys-lru",
 }
@@ -72,6 +74,59 @@ def test_next_run_undoes_them(environment, password):
         policy = environment.shell(host, f"REDISCLI_AUTH={password} {REDIS} CONFIG GET maxmemory-policy")
         assert policy.split()[-1] == "noeviction"
         assert "on-failure" in environment.shell(host, "systemctl show pgbouncer -p Restart")
+
+
+@pytest.mark.parametrize(
+    ("variables", "host", "predicted"),
+    [
+        ({"postgresql_settings": {"work_mem": "9MB"}}, "trixie", ["reload postgresql@17-main"]),
+        ({"postgresql_max_connections": 90}, "trixie", ["restart for max_connections"]),
+        ({"pgbouncer_port": 6433}, "bookworm", ["restart pgbouncer.service"]),
+        ({"redis_maxclients": 900}, "bookworm", ["maxclients 900"]),
+        (
+            {"tls_renew_days": 500},
+            "bookworm",
+            ["reload postgresql@15-main", "reload pgbouncer", "read again"],
+        ),
+    ],
+    ids=str,
+)
+def test_check_mode_says_reload_or_restart(environment, variables, host, predicted):
+    run = environment.play("--check", "--diff", "-e", json.dumps(variables))
+    assert run.code == 0, run.failures()
+    assert [text for text in predicted if text not in run.diff(host)] == []
+
+
+def test_setting_that_does_not_exist_is_refused_and_the_server_goes_on(environment):
+    run = environment.play("-e", json.dumps({"postgresql_settings": {"wrok_mem": "9MB"}}))
+    assert run.code != 0
+    assert "wrok_mem: no such setting" in run.failures()
+    assert environment.psql("trixie", "SELECT 1") == "1"
+
+
+def test_restart_waits_for_leave_and_then_happens(environment):
+    wanted = {"postgresql_max_connections": 90, "common_allow_restart": False}
+    run = environment.play("-e", json.dumps(wanted))
+    assert "restart for max_connections" in run.diff("trixie")
+    assert environment.psql("trixie", "SHOW max_connections") == "80"
+    run = environment.play("-e", json.dumps(wanted | {"common_allow_restart": True}))
+    assert run.code == 0, run.failures()
+    assert environment.psql("trixie", "SHOW max_connections") == "90"
+
+
+def test_renewed_certificate_is_served_without_a_restart(environment):
+    def process(unit):
+        return environment.shell("trixie", f"systemctl show -p MainPID {unit}")
+
+    units = ("postgresql@17-main", "pgbouncer", "redis-server@sessions", "redis-server@realtime")
+    # One run back to the usual settings, one that renews.
+    environment.play()
+    before = [process(unit) for unit in units]
+    old = ssl.get_server_certificate((environment.address("trixie"), 6380))
+    run = environment.play("-e", json.dumps({"tls_renew_days": 500}))
+    assert run.code == 0, run.failures()
+    assert [process(unit) for unit in units] == before
+    assert ssl.get_server_certificate((environment.address("trixie"), 6380)) != old
 
 
 def test_the_one_after_changes_nothing(environment):

@@ -58,12 +58,13 @@ class Subject:
 
     ca: str
     hosts: list[Host]
-    independent_hosts: bool
     secrets: dict[str, str] = field(repr=False)
 
     def serving(self, group: str, app: Host) -> Host:
         """The host of `group` that the application on `app` uses: its own, else the first."""
         members = [host for host in self.hosts if group in host.groups]
+        if not members:
+            pytest.fail(f"no host of the inventory is in the group {group}")
         return app if app in members else members[0]
 
 
@@ -75,6 +76,8 @@ def _subject() -> Subject:
         raise pytest.UsageError(
             "run these checks by: ansible-playbook playbooks/verify.yml -i ENVIRONMENT"
         ) from None
+    if not any("app" in host["groups"] for host in raw["hosts"]):
+        raise pytest.UsageError("no host is in the group app, from which the checks connect")
     return Subject(**{**raw, "hosts": [Host(**host) for host in raw["hosts"]]})
 
 

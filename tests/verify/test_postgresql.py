@@ -102,7 +102,7 @@ def test_reader_cannot_write(connect, saw):
         "permission denied",
         _denied(
             connect("chat_readonly", "postgresql", options="-c default_transaction_read_only=off"),
-            "DELETE FROM messages",
+            "DELETE FROM messages WHERE false",
         ),
     )
 
@@ -121,6 +121,15 @@ def test_limit_holds_for_the_application(connect, saw, setting):
 def test_every_login_role_has_a_connection_limit(shell, database, saw):
     query = "SELECT count(*) FROM pg_roles WHERE rolcanlogin AND NOT rolsuper AND rolconnlimit < 1"
     saw("0 roles without", f"{psql(shell, database, query)} roles without")
+
+
+def test_every_role_has_its_timeouts(shell, database, saw):
+    query = (
+        "SELECT string_agg(rolname, ' ' ORDER BY rolname) FROM pg_roles"
+        " WHERE rolname LIKE 'chat%' AND rolconfig::text LIKE '%statement_timeout=%'"
+        " AND rolconfig::text LIKE '%lock_timeout=%'"
+    )
+    saw("chat_app chat_owner chat_readonly", psql(shell, database, query))
 
 
 def test_data_checksums(shell, database, saw):
@@ -152,8 +161,15 @@ def test_no_setting_waits_for_a_restart(shell, database, saw):
 
 def test_public_has_no_right(shell, database, saw):
     query = (
-        "SELECT count(*) FROM pg_database, aclexplode(datacl) AS entry"
-        " WHERE datname = 'chat' AND entry.grantee = 0"
+        "SELECT count(*) FROM ("
+        " SELECT coalesce(datacl, acldefault('d', datdba)) FROM pg_database WHERE datname = 'chat'"
+        " UNION ALL SELECT coalesce(nspacl, acldefault('n', nspowner)) FROM pg_namespace"
+        "  WHERE nspname IN ('public', 'migrations', 'pgbouncer')"
+        " UNION ALL SELECT coalesce(relacl, acldefault('r', relowner)) FROM pg_class"
+        "  WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
+        " UNION ALL SELECT coalesce(proacl, acldefault('f', proowner)) FROM pg_proc"
+        "  WHERE pronamespace IN ('public'::regnamespace, 'pgbouncer'::regnamespace)"
+        ") AS object (acl), aclexplode(acl) AS entry WHERE entry.grantee = 0"
     )
     saw("0 rights", f"{psql(shell, database, query)} rights")
 
