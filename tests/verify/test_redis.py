@@ -53,14 +53,14 @@ def test_wrong_password_is_refused(redis_connect, saw, instance):
 
 @pytest.mark.parametrize("instance", INSTANCES)
 def test_connection_without_tls_is_refused(redis_connect, saw, instance):
-    client = redis_connect(instance, ssl=False, retry=None)
+    client = redis_connect(instance, ssl=False)
     said = refusal(redis.exceptions.ConnectionError, client.ping)
     saw("refused", "refused" if said != "allowed" else said)
 
 
 @pytest.mark.parametrize("instance", INSTANCES)
 def test_foreign_authority_is_not_trusted(redis_connect, saw, instance):
-    client = redis_connect(instance, ssl_ca_certs="/etc/ssl/certs/ca-certificates.crt", retry=None)
+    client = redis_connect(instance, ssl_ca_certs="/etc/ssl/certs/ca-certificates.crt")
     said = refusal(redis.exceptions.ConnectionError, client.ping)
     saw("refused", "refused" if "certificate verify failed" in said.lower() else said)
 
