@@ -1,4 +1,5 @@
 #!/usr/bin/python
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 """Write a service's configuration files whole, in one call."""
 
 from __future__ import annotations
@@ -49,9 +50,14 @@ options:
     elements: str
     default: []
 attributes:
-  check_mode: {support: full}
-  diff_mode: {support: full}
-author: chat-data-tier
+  check_mode:
+    support: full
+    description: Predicts each write and removal, on a host without the folders and users too.
+  diff_mode:
+    support: full
+    description: Shows the files before and after; a password's hash is shortened.
+author:
+  - The project's maintainers (@chatdata)
 """
 
 EXAMPLES = r"""
@@ -219,7 +225,7 @@ def main() -> None:
             module.fail_json(msg=f"{wanted.path}: {error}")
     module.exit_json(
         changed=bool(changes),
-        written=[wanted.path for _, wanted in changes],
+        written=[wanted.path for _current, wanted in changes],
         diff=[difference(*change) for change in changes],
     )
 

@@ -1,4 +1,5 @@
 #!/usr/bin/python
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 """Bring a running Redis to the settings and ACL users that its files hold."""
 
 from __future__ import annotations
@@ -42,9 +43,14 @@ options:
     required: true
 requirements: [python3-redis]
 attributes:
-  check_mode: {support: full}
-  diff_mode: {support: full}
-author: chat-data-tier
+  check_mode:
+    support: full
+    description: Predicts what would be set, loaded or left for a restart.
+  diff_mode:
+    support: full
+    description: Shows the settings and users before and after.
+author:
+  - The project's maintainers (@chatdata)
 """
 
 EXAMPLES = r"""

@@ -1,4 +1,5 @@
 #!/usr/bin/python
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 """Keep a systemd service running with what its files say now."""
 
 from __future__ import annotations
@@ -37,9 +38,14 @@ options:
     type: bool
     default: false
 attributes:
-  check_mode: {support: full}
-  diff_mode: {support: full}
-author: chat-data-tier
+  check_mode:
+    support: full
+    description: Predicts the actions from the ages of the files and from what the run would write.
+  diff_mode:
+    support: full
+    description: Shows the service's state before and after.
+author:
+  - The project's maintainers (@chatdata)
 """
 
 EXAMPLES = r"""
@@ -147,7 +153,7 @@ def main() -> None:
     def systemctl(*arguments: str) -> str:
         code, out, error = module.run_command(["systemctl", *arguments])
         if code:
-            _, journal, _ = module.run_command(
+            _code, journal, _error = module.run_command(
                 ["journalctl", "--unit", name, "--lines", "20", "--no-pager", "--output", "cat"]
             )
             module.fail_json(
