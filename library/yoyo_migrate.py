@@ -58,7 +58,7 @@ options:
     description: File on the host with the authorities' certificates; libpq's C(sslrootcert).
     type: path
   connect_timeout:
-    description: Seconds to wait for a connection.
+    description: Seconds to wait for a connection, unless O(dsn) says otherwise.
     type: int
     default: 10
   session_role:
@@ -80,8 +80,9 @@ options:
       - V(applied) runs what is not recorded, in yoyo's order, and then the C(post-apply) hooks.
       - V(rolled_back) undoes the newest records first; needs O(target) or O(count).
       - V(baselined) records migrations as applied and runs nothing.
-      - V(repaired) accepts the files as they are now for what is recorded, and forgets an unfinished
-        non-transactional migration, so that it runs again.
+      - V(repaired) accepts the files as they are now for what is recorded. It forgets an unfinished
+        non-transactional migration, so that it runs again, and that a migration was applied whose
+        non-transactional rollback was finished by hand.
     type: str
     choices: [applied, rolled_back, baselined, repaired]
     default: applied
@@ -92,7 +93,7 @@ options:
         repair.
     type: str
   count:
-    description: How many migrations to apply, roll back or baseline at most.
+    description: How many migrations to apply, roll back or baseline at most; not for V(state=repaired).
     type: int
   on_drift:
     description: What to do when an applied migration's file was edited since.
@@ -106,12 +107,13 @@ options:
     default: fail
   on_out_of_order:
     description:
-      - What to do when a migration to apply sorts before one that is applied, and no dependency explains it.
+      - What to do when a migration to apply sorts before one of its folder that is applied, and no dependency
+        explains it.
     type: str
     choices: [fail, warn, ignore]
     default: fail
   lock_wait_s:
-    description: Seconds to wait for another migration run, or for the stock command, to end.
+    description: Seconds to wait for another migration run and for the stock command to end, both together.
     type: int
     default: 60
   lock_timeout_ms:
@@ -296,12 +298,13 @@ error:
     context: {description: The server's context, type: str, returned: always}
 database_state:
   description:
-    - V(unchanged), V(earlier_migrations_kept) if those before the failed one are applied, or V(partial) if a
-      non-transactional migration got through in part.
+    - V(unchanged), V(earlier_migrations_kept) if those before the failed one are applied, V(partial) if a
+      migration got through in part, because it is non-transactional or committed by itself.
+    - V(unknown) if the connection was lost at a COMMIT and no new one could be made to ask.
   returned: failure
   type: str
 finished_statements:
-  description: The statements of a failed non-transactional migration that had finished, and stay.
+  description: How the statements begin that had finished before the failure, and stay.
   returned: failure of a non-transactional migration
   type: list
   elements: str

@@ -20,6 +20,7 @@ Connection = psycopg.Connection[Any]
 
 APPLICATION_NAME = "yoyo_migrate"
 _NOTICES_MAX = 100
+_ENCODE = "Percent-encode any of #/@%:? within its password, or give login_* options instead."
 _COPY = (pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_BOTH)
 _DISCONNECTED = re.compile(r"57P0[123]|08...")
 
@@ -65,8 +66,10 @@ def settings_from(params: Mapping[str, Any]) -> Settings:
         except psycopg.Error:
             # libpq quotes what it could not read, and that may be the password.
             message = "dsn is not a connection string or URI that libpq understands"
-            hint = "Percent-encode any of #/@%:? within its password, or give login_* options instead."
-            raise MigrationError(message, hint) from None
+            raise MigrationError(message, _ENCODE) from None
+        if re.match(r"[a-z]+://.*[/?#@].*@", dsn, re.DOTALL):
+            # libpq would cut it at the first of these, and quote pieces of a password as a host and a port.
+            raise MigrationError("dsn is a URI with one of / ? # @ before its last @", _ENCODE)
     named = {
         "host": params.get("login_unix_socket") or params.get("login_host"),
         "port": params.get("login_port"),
@@ -77,11 +80,17 @@ def settings_from(params: Mapping[str, Any]) -> Settings:
         "sslrootcert": params.get("ca_cert"),
     }
     conninfo.update({key: value for key, value in named.items() if value not in (None, "")})
+    search_path = tuple(params.get("search_path") or ())
+    if "pg_catalog" in search_path[1:]:
+        raise MigrationError(
+            f"search_path is {', '.join(search_path)}: what stands before pg_catalog could shadow it",
+            "Leave pg_catalog out, and it is searched first.",
+        )
     return Settings(
         conninfo=conninfo,
         connect_timeout_s=params["connect_timeout"],
         session_role=params.get("session_role"),
-        search_path=tuple(params.get("search_path") or ()),
+        search_path=search_path,
         bookkeeping_schema=params["bookkeeping_schema"],
         secrets=secrets_of(dsn or "", conninfo),
         **{name: params[name] for name in _RUN_OPTIONS if name in params},
@@ -93,14 +102,10 @@ _RUN_OPTIONS = ("lock_wait_s", "lock_timeout_ms", "lock_retries", "statement_tim
 
 
 def secrets_of(dsn: str, conninfo: Mapping[str, Any]) -> frozenset[str]:
-    """Every form in which a password may turn up in a message: as given, percent-decoded, percent-encoded.
-
-    A URI whose password holds an unencoded / or @ is cut in the wrong place, and libpq then quotes the pieces
-    as a host or a port; so each piece of what stands before the last @ counts as secret too.
-    """
+    """Every form in which a password may turn up in a message: as given, percent-decoded, percent-encoded."""
     found = {str(conninfo[key]) for key in ("password", "sslpassword") if conninfo.get(key)}
-    if uri := re.match(r"[a-z]+://[^:@/]*:(.*)@", dsn, re.DOTALL):
-        found |= {uri[1], *(piece for piece in re.split(r"[/@:?#&]", uri[1]) if len(piece) >= 3)}
+    if uri := re.match(r"[a-z]+://[^:@/]*:([^@]*)@", dsn):
+        found.add(uri[1])
     found |= {unquote(secret) for secret in found} | {quote(secret, safe="") for secret in found}
     return frozenset(found - {""})
 
@@ -111,6 +116,10 @@ def connect(settings: Settings) -> Connection:
         "fallback_application_name": APPLICATION_NAME,
         "client_encoding": "UTF8",
         "connect_timeout": settings.connect_timeout_s,
+        # A server that vanishes without a word is noticed within a minute, even in a long statement.
+        "keepalives_idle": 30,
+        "keepalives_interval": 10,
+        "keepalives_count": 3,
         **settings.conninfo,
     }
     try:
@@ -167,10 +176,25 @@ class Session:
             parts.append(sql.SQL("SET search_path = {}").format(path))
         parts.append(sql.SQL("SET lock_timeout = {}").format(sql.Literal(settings.lock_timeout_ms)))
         parts.append(sql.SQL("SET statement_timeout = {}").format(sql.Literal(settings.statement_timeout_ms)))
+        # It is our business how long we wait, for the lock or before we try again.
+        parts.append(sql.SQL("SET idle_in_transaction_session_timeout = 0"))
         if self.connection.info.server_version >= 140000:
+            parts.append(sql.SQL("SET idle_session_timeout = 0"))
             # The server notices within a second that its client was killed, even within a statement.
             parts.append(sql.SQL("SET client_connection_check_interval = 1000"))
         return sql.SQL("; ").join(parts)
+
+    def begin_read_only(self) -> None:
+        """Begin a transaction that can change nothing; a standby takes no other isolation."""
+        self.connection.execute("BEGIN TRANSACTION ISOLATION LEVEL READ COMMITTED READ ONLY")
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the connection takes commands; an interrupt may have left it in the middle of one."""
+        return self.connection.info.transaction_status not in (
+            pq.TransactionStatus.ACTIVE,
+            pq.TransactionStatus.UNKNOWN,
+        )
 
     def rollback(self) -> None:
         """End whatever transaction is open; nothing if the connection is gone."""
@@ -182,54 +206,64 @@ class Session:
 
 
 class ScriptError(Exception):
-    """An execution that failed: the server's error and how many statements had run before it."""
+    """An execution that failed: the server's error, how many statements had run before it, and whether one
+    of them was a COMMIT."""
 
-    def __init__(self, error: psycopg.Error, statements_done: int) -> None:
+    def __init__(self, error: psycopg.Error, statements_done: int, committed: bool) -> None:
         self.error = error
         self.statements_done = statements_done
+        self.committed = committed
         super().__init__(str(error))
 
 
-def run_script(connection: Connection, script: bytes) -> None:
-    """Send `script` whole, as one simple query, and wait for its last result. Raises ScriptError.
+def run_script(connection: Connection, script: bytes) -> bool:
+    """Send `script` whole, as one simple query, and wait for its last result.
+
+    True if one of its statements was a COMMIT, which whoever reads SQL without parsing it may have missed.
+    Raises ScriptError.
 
     Below psycopg's cursor, which keeps every result until the last has come, and to itself how many came
     before an error.
     """
     done = 0
+    committed = False
     failed: ScriptError | None = None
 
     def exchange() -> PQGen[None]:
-        nonlocal done, failed
+        nonlocal done, committed, failed
         yield from generators.send(connection.pgconn)
         while result := (yield from generators.fetch(connection.pgconn)):
             if result.status == pq.ExecStatus.FATAL_ERROR:
-                failed = failed or ScriptError(errors.error_from_result(result), done)
+                failed = failed or ScriptError(errors.error_from_result(result), done, committed)
             elif result.status in _COPY:
                 refused = errors.FeatureNotSupported(
                     "COPY from or to the client is not possible in a migration"
                 )
-                failed = ScriptError(refused, done)
+                failed = ScriptError(refused, done, committed)
                 connection.close()  # there is no way back from the middle of a COPY but to hang up
                 return
-            else:
+            elif result.status != pq.ExecStatus.SINGLE_TUPLE:
                 done += 1
+                committed = committed or result.command_status in (b"COMMIT", b"PREPARE TRANSACTION")
 
     try:
         connection.pgconn.send_query(script)
+        connection.pgconn.set_single_row_mode()  # whatever a SELECT returns is nobody's, and may be large
         connection.wait(exchange())
     except psycopg.Error as failure:
         # After a FATAL from the server comes the end of the connection; the server's word says more.
-        raise failed or ScriptError(failure, done) from None
+        raise failed or ScriptError(failure, done, committed) from None
     if failed:
         raise failed
+    return committed
 
 
 def last_rows(cursor: psycopg.Cursor[Any]) -> list[tuple[Any, ...]]:
-    """The rows of the last statement of a query that held several."""
+    """The rows of the last statement that returns any, of a query that held several."""
+    rows = cursor.fetchall() if cursor.description else []
     while cursor.nextset():
-        pass
-    return cursor.fetchall()
+        rows = cursor.fetchall() if cursor.description else rows
+    return rows
 
 
 def is_disconnect(connection: Connection, failure: psycopg.Error) -> bool:

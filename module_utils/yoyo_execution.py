@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,14 @@ from psycopg import sql
 from .yoyo_db import Session, error_detail, last_rows
 from .yoyo_files import Migrations
 from .yoyo_lock import BlockerWatch, MigrationLock
-from .yoyo_model import DatabaseState, ErrorDetail, MigrationError, Step
+from .yoyo_model import DatabaseState, ErrorDetail, MigrationError, Step, remedy
 from .yoyo_record import Bookkeeping
 
 if TYPE_CHECKING:
     from .yoyo_python import PythonMigration
+
+LOCK_SQLSTATES = ("55P03", "40P01")  # lock_not_available, deadlock_detected
+_OLD_SESSION_S = 30  # within which a server notices that a client has gone
 
 # What DISCARD ALL does, but for the advisory locks, which must stay.
 _CLEAN_SESSION = sql.SQL(
@@ -41,6 +45,7 @@ class Done:
             "hook": self.post_apply,
             "adopt": self.repaired,
             "clear": self.repaired,
+            "unmark": self.repaired,
         }
         by_action[step.action].append(
             {
@@ -65,8 +70,14 @@ class Execution:
     bookkeeping: Bookkeeping
     lock: MigrationLock
     watch: BlockerWatch
+    role: str  # whom the session acts as when nothing has switched it
+    stop_if_asked: Callable[
+        [], None
+    ]  # raises what a signal raises, if one came at a moment that swallowed it
     done: Done = field(default_factory=Done)
+    running: Step | None = None
     _prepared: dict[bool, bytes] = field(default_factory=dict)  # composed once a run
+    _began_at: str = ""  # the running transaction's own time, which no other transaction has
 
     def script(self, step: Step) -> tuple[str, bytes]:
         """The file that the step runs, and its content; empty for an irreversible rollback."""
@@ -83,12 +94,15 @@ class Execution:
         return PythonMigration(step.file, self.migrations.header(step.file), content)
 
     def prepare(self, *, begin: bool) -> None:
-        """Reset the session, begin a transaction, and see that the lock is still ours: one round trip."""
+        """Reset the session, see that the lock is still ours, and begin a transaction: one round trip."""
         if begin not in self._prepared:
-            transaction = [sql.SQL("BEGIN")] if begin else []
-            parts = [self.session.setup(), _CLEAN_SESSION, *transaction, self.lock.is_held()]
+            parts: list[sql.Composable] = [self.session.setup(), _CLEAN_SESSION, self.lock.is_held()]
+            if begin:
+                # A transaction of its own, so that the migration's begins without a snapshot.
+                parts = [sql.SQL("BEGIN"), *parts, sql.SQL("COMMIT"), sql.SQL("BEGIN")]
             self._prepared[begin] = sql.SQL("; ").join(parts).as_bytes(self.session.connection)
-        held = last_rows(self.session.connection.execute(self._prepared[begin]))[0][0]
+        self.bookkeeping.begin()
+        held, self._began_at = last_rows(self.session.connection.execute(self._prepared[begin]))[0]
         if not held:
             raise self.failed(
                 ErrorDetail("the migration lock was released in the middle of the run"),
@@ -100,7 +114,7 @@ class Execution:
         book = self.bookkeeping
         if step.action == "clear":
             return book.clear_unfinished(step.id)
-        if step.action == "rollback":
+        if step.action in ("rollback", "unmark"):
             return book.record_rolled_back(step.id)
         if step.action == "hook":
             return book.record_hook(step.id)
@@ -109,13 +123,22 @@ class Execution:
         return book.record_applied(step.id, step.checksum or "", "mark" if step.action == "mark" else "apply")
 
     def write(self, *parts: sql.Composable) -> None:
-        """Run bookkeeping statements, whatever role or session user a migration has switched to."""
-        role = sql.Identifier(self.session.settings.session_role or "none")
-        own = sql.SQL("SET LOCAL SESSION AUTHORIZATION DEFAULT; SET LOCAL ROLE {}").format(role)
-        cursor = self.session.connection.execute(sql.SQL("; ").join([own, *parts]))
-        while cursor.nextset():
-            if cursor.description:
-                self.bookkeeping.saw(cursor.fetchall()[0][0])
+        """Run bookkeeping statements, whatever role, session user or encoding a migration has switched to."""
+        connection = self.session.connection
+        if connection.info.encoding != "utf-8":
+            connection.execute("SET client_encoding = 'UTF8'")
+        own = sql.SQL("SET LOCAL SESSION AUTHORIZATION DEFAULT; SET LOCAL ROLE {}").format(
+            sql.Identifier(self.role)
+        )
+        for at in last_rows(connection.execute(sql.SQL("; ").join([own, *parts]))):
+            self.bookkeeping.saw(at[0])
+
+    def same_transaction(self) -> sql.Composed:
+        """The statement that fails, and says so, unless the transaction is the one that `prepare` began."""
+        return sql.SQL(
+            "SELECT pg_catalog.current_setting('yoyo_migrate.the_migration_ended_its_transaction')"
+            " WHERE extract(epoch FROM pg_catalog.transaction_timestamp())::numeric <> {}::numeric"
+        ).format(sql.Literal(self._began_at))
 
     def reattach(self) -> None:
         """Connect again and wait for the lock, which the old session holds until the server has ended it.
@@ -124,30 +147,53 @@ class Execution:
         """
         self.session.reconnect()
         self.session.connection.execute(self.session.setup())
-        self.lock.acquire()
+        self.lock.acquire(at_least_s=_OLD_SESSION_S)
         self.lock.take_row()
+
+    def settle(self) -> None:
+        """See to it that the connection takes commands, and that no transaction is open."""
+        if not self.session.is_settled:
+            self.reattach()
+        self.session.rollback()
 
     def was_committed(self, step: Step, failure: psycopg.Error) -> bool:
         """What became of the step whose connection was lost; raises MigrationError if nobody can be asked."""
         try:
             self.reattach()
-            recorded = self.bookkeeping.is_recorded(step.id)
+            return self.bookkeeping.is_logged()
         except (psycopg.Error, MigrationError) as again:
+            cause = again.error.message if isinstance(again, MigrationError) else again
             detail = replace(error_detail(failure), id=step.id, file=step.script_path)
             raise self.failed(
-                replace(detail, message=f"the connection was lost, and no new one could be made: {again}"),
+                replace(detail, message=f"the connection was lost, and no new one could be made: {cause}"),
                 "Whether this migration was applied, the database knows: run again.",
+                state="unknown",
             ) from None
-        if step.action == "hook":
-            return False  # not recorded by id; to run it once more is what a hook is made for
-        return recorded == (step.action != "rollback")
+
+    def ended_transaction(self, step: Step) -> MigrationError:
+        """The error of a migration that got a COMMIT of its own past us."""
+        return self.failed(
+            ErrorDetail("the migration ended the transaction it runs in", step.id, step.script_path),
+            f"Part of it is committed, and it is not recorded. {remedy(step.id, 'apply')}"
+            if step.action != "rollback"
+            else "Part of the rollback is committed, and the migration is still recorded as applied. "
+            "Put right by hand what is missing.",
+            state="partial",
+        )
+
+    def with_blockers(self, detail: ErrorDetail) -> ErrorDetail:
+        """`detail`, with the sessions that stood in the way if it is about a lock."""
+        if detail.sqlstate not in LOCK_SQLSTATES or not self.watch.blockers:
+            return detail
+        blocked = ", ".join(map(str, self.watch.blockers))
+        return replace(detail, message=f"{detail.message}; blocked by {blocked}")
 
     def failed(
         self,
         detail: ErrorDetail,
         next_step: str | None = None,
         *,
-        partial: bool = False,
+        state: DatabaseState | None = None,
         extra: dict[str, Any] | None = None,
     ) -> MigrationError:
         """The error that stops the run, with the state that the database is in."""
@@ -158,5 +204,5 @@ class Execution:
                 if kept
                 else "nothing was changed."
             )
-        state: DatabaseState = "partial" if partial else "earlier_migrations_kept" if kept else "unchanged"
+        state = state or ("earlier_migrations_kept" if kept else "unchanged")
         return MigrationError(detail, next_step, database_state=state, extra=extra)

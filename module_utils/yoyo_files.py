@@ -5,9 +5,10 @@ from __future__ import annotations
 import codecs
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
-from .yoyo_model import BadFileError, Header, MigrationFile
+from .yoyo_model import BadFileError, Header, MigrationError, MigrationFile
 from .yoyo_sources import Source
 
 ROLLBACK_SUFFIX = ".rollback.sql"
@@ -68,6 +69,20 @@ class Migrations:
         )  # brings in yoyo and sqlparse: only once something is to be done
 
         return read_header(file, self.content(file.path))
+
+
+@contextmanager
+def readable_files() -> Iterator[None]:
+    """Turn the errors of reading migrations into MigrationError."""
+    try:
+        yield
+    except BadFileError as bad:
+        raise MigrationError(bad.error, "Nothing was changed.") from None
+    except ImportError as missing:
+        raise MigrationError(
+            f"the host's Python lacks {missing.name}",
+            "Nothing was changed; install yoyo-migrations (python3-yoyo).",
+        ) from None
 
 
 def checksum(content: bytes) -> str:

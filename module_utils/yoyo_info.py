@@ -8,8 +8,8 @@ from typing import Any
 import psycopg
 
 from .yoyo_db import Session, Settings, error_detail
-from .yoyo_files import Migrations
-from .yoyo_model import BadFileError, MigrationError, Request
+from .yoyo_files import Migrations, readable_files
+from .yoyo_model import MigrationError, Request
 from .yoyo_plan import plan
 from .yoyo_record import Bookkeeping
 from .yoyo_report import as_result
@@ -19,15 +19,14 @@ from .yoyo_sources import Source
 def look(settings: Settings, sources: Sequence[Source]) -> dict[str, Any]:
     """The return values of yoyo_migrate_info."""
     try:
-        migrations = Migrations(sources)
-        session = Session(settings)
-        with session.connection as connection:
-            connection.execute("BEGIN TRANSACTION READ ONLY")
-            book = Bookkeeping(session)
-            history = book.history(book.facts())
-        found = plan(migrations.files, history, Request(allow_python=True), migrations.header)
-    except BadFileError as bad:
-        raise MigrationError(bad.error, "Correct the file.") from None
+        with readable_files():
+            migrations = Migrations(sources)
+            session = Session(settings)
+            with session.connection:
+                session.begin_read_only()
+                book = Bookkeeping(session)
+                history = book.history(book.facts())
+            found = plan(migrations.files, history, Request(allow_python=True), migrations.header)
     except psycopg.Error as failure:
         raise MigrationError(error_detail(failure), "Nothing was changed.") from None
     return {

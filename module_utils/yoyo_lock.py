@@ -38,6 +38,23 @@ class Holder:
         return f"pid {self.pid}{f' ({who})' if who else ''}{age}"
 
 
+class _Wait:
+    """A time in which something is polled for."""
+
+    def __init__(self, seconds: int) -> None:
+        self._started = time.monotonic()
+        self._seconds = seconds
+
+    @property
+    def is_over(self) -> bool:
+        return time.monotonic() - self._started >= self._seconds
+
+    def poll(self) -> int:
+        """Pause until the next look; the milliseconds since the first."""
+        time.sleep(_POLL_S)
+        return int((time.monotonic() - self._started) * 1000)
+
+
 class MigrationLock:
     """A session advisory lock, and under it the row in yoyo_lock that makes the stock command wait.
 
@@ -51,28 +68,31 @@ class MigrationLock:
         self._schema = sql.Identifier(schema)
         self._object_id = zlib.crc32(schema.encode("utf-8"))
         self._has_row = False
+        self._wait: _Wait | None = None
         self.waited_ms = 0
         self.holder: Holder | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return {"waited_ms": self.waited_ms, "holder": asdict(self.holder) if self.holder else None}
 
-    def acquire(self) -> None:
-        """Take the advisory lock within lock_wait_s, or raise MigrationError that names its holder."""
+    def acquire(self, *, at_least_s: int = 0) -> None:
+        """Take the advisory lock, or raise MigrationError that names its holder.
+
+        lock_wait_s, or `at_least_s` if that is longer, is for this lock and the row together.
+        """
+        self._wait = _Wait(max(self._session.settings.lock_wait_s, at_least_s))
         attempt = sql.SQL("SELECT pg_try_advisory_lock({}, {})").format(
             sql.Literal(_CLASS_ID), sql.Literal(_signed(self._object_id))
         )
-        started = time.monotonic()
         while not self._session.connection.execute(attempt).fetchall()[0][0]:
             self.holder = self.find_holder() or self.holder
-            if time.monotonic() - started >= self._session.settings.lock_wait_s:
+            if self._wait.is_over:
                 raise MigrationError(
                     f"another migration run holds the lock: {self.holder or 'it ended just now'}",
                     "Nothing was changed; wait for it, or raise lock_wait_s, and run again.",
                     extra={"lock": self.as_dict()},
                 )
-            time.sleep(_POLL_S)
-            self.waited_ms = int((time.monotonic() - started) * 1000)
+            self.waited_ms = self._wait.poll()
 
     def find_holder(self) -> Holder | None:
         rows = self._session.connection.execute(
@@ -85,23 +105,24 @@ class MigrationLock:
         return Holder(*rows[0]) if rows else None
 
     def is_held(self) -> sql.Composed:
-        """The query that tells whether this session still holds the lock."""
-        return sql.SQL("SELECT EXISTS (SELECT FROM pg_locks l WHERE pid = pg_backend_pid() AND {})").format(
-            self._granted()
-        )
+        """The query that tells whether this session still holds the lock, and the time of its transaction."""
+        return sql.SQL(
+            "SELECT EXISTS (SELECT FROM pg_locks l WHERE pid = pg_backend_pid() AND {}),"
+            " extract(epoch FROM statement_timestamp())::text"
+        ).format(self._granted())
 
     def take_row(self) -> None:
         """Put our backend pid into yoyo_lock, or raise MigrationError that names the foreign row.
 
         Under the advisory lock no other run is alive, so a row that _yoyo_migrate_lock knows is a leftover.
         """
-        started = time.monotonic()
+        wait = self._wait or _Wait(self._session.settings.lock_wait_s)
         while not self._try_row():
             foreign = self._foreign_row()
             if foreign is None:
                 continue
             self.holder = foreign
-            if time.monotonic() - started >= self._session.settings.lock_wait_s:
+            if wait.is_over:
                 if not self._session.settings.break_stale_lock:
                     raise MigrationError(
                         f"the stock yoyo command holds its lock: client process {foreign}",
@@ -111,8 +132,7 @@ class MigrationLock:
                     )
                 self._break_row(foreign)
                 continue
-            time.sleep(_POLL_S)
-            self.waited_ms = int((time.monotonic() - started) * 1000)
+            self.waited_ms = wait.poll()
         self._has_row = True
 
     def release(self) -> None:
@@ -198,7 +218,7 @@ class BlockerWatch:
 
     def close(self) -> None:
         self._closing.set()
-        if self._thread:
+        if self._thread and self._thread.is_alive():
             self._thread.join(timeout=self._settings.connect_timeout_s)
 
     def _run(self) -> None:

@@ -39,11 +39,15 @@ class Module(Protocol):
 def migrate(module: Module) -> NoReturn:
     """The body of yoyo_migrate."""
     request = Request(**{name: module.params[name] for name in _REQUEST_OPTIONS})
-    run, failure = None, None
+    run, failure = Run(request), None
     try:
-        settings = _settings(module)
-        run = Run(settings, request, sources_from(module.params))
-        run.execute(check_mode=module.check_mode, show_sql=module._diff, parse=module.params["check_syntax"])
+        run.execute(
+            _settings(module),
+            sources_from(module.params),
+            check_mode=module.check_mode,
+            show_sql=module._diff,
+            parse=module.params["check_syntax"],
+        )
     except MigrationError as stopped:
         failure = stopped
     _finish(module, run, failure)
@@ -65,14 +69,12 @@ def _settings(module: Module) -> Settings:
     return settings
 
 
-def _finish(module: Module, run: Run | None, failure: MigrationError | None) -> NoReturn:
-    result: dict[str, Any] = {}
-    if run is not None:
-        result = run.result()
-        for warning in run.warnings + list(run.plan.warnings):
-            module.warn(warning)
-        if run.diff:
-            result["diff"] = run.diff
+def _finish(module: Module, run: Run, failure: MigrationError | None) -> NoReturn:
+    result = run.result()
+    for warning in run.warnings + list(run.plan.warnings):
+        module.warn(warning)
+    if run.diff:
+        result["diff"] = run.diff
     if failure is None:
         module.exit_json(**result)
     _fail(module, failure, result)

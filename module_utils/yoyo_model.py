@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 State = Literal["applied", "rolled_back", "baselined", "repaired"]
 Policy = Literal["fail", "warn", "ignore"]
-Action = Literal["apply", "hook", "rollback", "mark", "adopt", "clear"]
-DatabaseState = Literal["unchanged", "earlier_migrations_kept", "partial"]
+Action = Literal["apply", "hook", "rollback", "mark", "adopt", "clear", "unmark"]
+DatabaseState = Literal["unchanged", "earlier_migrations_kept", "partial", "unknown"]
 
 HOOK_PREFIX = "post-apply"
 
@@ -60,6 +60,11 @@ class Unfinished:
     statements_done: int
     statements_total: int
     started_at: datetime
+
+    @property
+    def remedy(self) -> str:
+        """What an operator does about it."""
+        return remedy(self.id, self.operation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +159,20 @@ class ErrorDetail:
             place = f"{place}:{self.line}"
         code = f" (SQLSTATE {self.sqlstate})" if self.sqlstate else ""
         return f"{place}: {self.message}{code}" if place else f"{self.message}{code}"
+
+
+def remedy(id: str, operation: Literal["apply", "rollback"]) -> str:
+    """What an operator does about a non-transactional migration or rollback that stopped in the middle."""
+    if operation == "rollback":
+        return (
+            f"Finish it by hand and run state=repaired target={id}, which then forgets that it was applied."
+        )
+    if id.startswith(HOOK_PREFIX):
+        return f"Put right what it left and run state=repaired target={id}; it then runs again."
+    return (
+        f"Either finish it by hand and run state=baselined target={id}, or undo it by hand and run "
+        f"state=repaired target={id}; it then runs again."
+    )
 
 
 class MigrationError(Exception):

@@ -36,7 +36,7 @@ def replay(recorded: Iterable[str], steps: Iterable[Step]) -> list[str]:
     for step in steps:
         if step.action in ("apply", "mark"):
             ids.append(step.id)
-        elif step.action == "rollback":
+        elif step.action in ("rollback", "unmark") and step.id in ids:
             ids.remove(step.id)
     return ids
 
@@ -83,7 +83,11 @@ class _Planner:
         self._refuse_duplicates()
         if self.request.count is not None and self.request.count < 1:
             self.refusals.append(f"count is {self.request.count}; it takes 1 or more")
-        self._order_pending()
+        if self.request.state == "repaired" and self.request.count is not None:
+            self.refusals.append("count does not go with state=repaired; name one migration by target")
+        self.pending = [file for file in self.by_id.values() if file.id not in self.records]
+        if self.request.state in ("applied", "baselined"):
+            self._order_pending()
         choose = {
             "applied": self._applied,
             "rolled_back": self._rolled_back,
@@ -116,21 +120,19 @@ class _Planner:
 
     def _order_pending(self) -> None:
         """Read the headers of what is not applied, check them as a whole, and put the files in order."""
-        pending = [file for file in self.by_id.values() if file.id not in self.records]
-        if not pending:
+        if not self.pending:
             return
-        for file in pending:
+        for file in self.pending:
             self._read(file)
-        for file in pending:
+        for file in self.pending:
             if unknown := sorted(self._header(file).depends - self.by_id.keys() - self.records.keys()):
                 self.refusals.append(
                     f"{file.path} depends on {_listed(unknown)}, which no file and no record knows"
                 )
-        if cycle := find_cycle({file.id: self._header(file) for file in pending}):
+        if cycle := find_cycle({file.id: self._header(file) for file in self.pending}):
             self.refusals.append(f"the dependencies form a cycle: {' -> '.join(cycle)}")
-            self.pending = pending
         else:
-            self.pending = ordered(pending, self.headers)
+            self.pending = ordered(self.pending, self.headers)
 
     def _applied(self) -> list[Step]:
         self._refuse_unfinished()
@@ -140,8 +142,8 @@ class _Planner:
         if self.out_of_order:
             self._judge(
                 self.request.on_out_of_order,
-                f"{_listed(self.out_of_order)} sort before a migration that is already applied",
-                "give them a later name, or set on_out_of_order to warn or ignore",
+                f"not in order: {_listed(self.out_of_order)}, because a later migration is already applied",
+                "give a later name, or set on_out_of_order to warn or ignore",
             )
         steps = [self._step("apply", file) for file in selected]
         steps += [self._step("hook", hook) for hook in self.hooks if selected or self._owed(hook)]
@@ -177,22 +179,26 @@ class _Planner:
         return steps
 
     def _baselined(self) -> list[Step]:
-        unfinished = {item.id for item in self.history.unfinished if item.operation == "apply"}
-        steps = []
-        for file in self._up_to_target(self.pending):
-            if file.id in unfinished:
-                steps.append(Step("clear", file.id, file))
-            steps.append(self._step("mark", file))
+        steps = [self._step("mark", file) for file in self._up_to_target(self.pending)]
+        rollbacks = {item.id: item for item in self.history.unfinished if item.operation == "rollback"}
+        if self.request.target in rollbacks:
+            item = rollbacks[self.request.target]
+            self.refusals.append(f"the rollback of {item.id} did not finish. {item.remedy}")
         return steps
 
     def _repaired(self) -> list[Step]:
-        steps = [Step("clear", item.id, self.by_id.get(item.id)) for item in self.history.unfinished]
+        files = {file.id: file for file in [*self.files, *self.hooks]}
+        steps = [
+            Step("unmark" if item.operation == "rollback" else "clear", item.id, files.get(item.id))
+            for item in self.history.unfinished
+        ]
         for record in self.history.records:
             file = self.by_id.get(record.id)
             if file is not None and record.checksum != file.checksum:
                 steps.append(Step("adopt", file.id, file))
         target = self.request.target
-        if target is not None and target not in self.by_id.keys() | self.records.keys():
+        known = self.by_id.keys() | self.records.keys() | {item.id for item in self.history.unfinished}
+        if target is not None and target not in known:
             self.refusals.append(f"the target {target} is neither a migration in the source nor a record")
         return [step for step in steps if target in (None, step.id)]
 
@@ -209,16 +215,22 @@ class _Planner:
         return []
 
     def _late(self, selected: Iterable[MigrationFile]) -> list[str]:
-        """The ids that sort before an applied migration though nothing they depend on explains it."""
+        """The ids that sort before an applied migration though nothing they depend on explains it.
+
+        Sources are released each at its own pace, so only a migration of the same source counts.
+        """
         position = {id: at for at, id in enumerate(self.by_id)}
-        newest = max((position[id] for id in self.records if id in position), default=-1)
+        newest: dict[str, int] = {}
+        for id in position.keys() & self.records.keys():
+            source = _source(self.by_id[id])
+            newest[source] = max(newest.get(source, -1), position[id])
         reach: dict[str, int] = {}
         for file in selected:  # dependencies come first, so their reach is known
             depends = self._header(file).depends
             reach[file.id] = max(
                 [position[file.id], *(reach.get(id, position.get(id, -1)) for id in depends)]
             )
-        return [id for id, at in reach.items() if at < newest]
+        return [id for id, at in reach.items() if at < newest.get(_source(self.by_id[id]), -1)]
 
     def _owed(self, hook: MigrationFile) -> bool:
         """Whether migrations were applied since the hook last succeeded; a failed hook stays owed."""
@@ -231,9 +243,8 @@ class _Planner:
             done = f"{item.statements_done} of {item.statements_total} statements"
             self.refusals.append(
                 f"the non-transactional {'rollback of ' if item.operation == 'rollback' else ''}{item.id}, "
-                f"begun {item.started_at:%Y-%m-%d %H:%M:%S} UTC, did not finish ({done} known to have run); "
-                f"finish it by hand and run state=baselined target={item.id}, or undo it by hand and run "
-                f"state=repaired target={item.id}"
+                f"begun {item.started_at:%Y-%m-%d %H:%M:%S} UTC, did not finish ({done} known to have run). "
+                f"{item.remedy}"
             )
 
     def _refuse_python(self, steps: Iterable[Step]) -> None:
@@ -281,6 +292,10 @@ class _Planner:
 
     def _header(self, file: MigrationFile) -> Header:
         return self.headers[file.id]
+
+
+def _source(file: MigrationFile) -> str:
+    return file.path.rpartition("/")[0]
 
 
 def _listed(ids: Iterable[str]) -> str:

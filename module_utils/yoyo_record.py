@@ -85,6 +85,7 @@ class Bookkeeping:
         self._settings = session.settings
         self._schema = sql.Identifier(session.settings.bookkeeping_schema)
         self._last_at: datetime | None = None
+        self._log_id = ""
 
     @property
     def _connection(self) -> Connection:
@@ -281,11 +282,13 @@ class Bookkeeping:
             hash=sql.Literal(migration_hash(id)),
         )
 
-    def is_recorded(self, id: str) -> bool:
-        query = self._sql(
-            "SELECT 1 FROM {s}._yoyo_migration WHERE migration_hash = {hash}",
-            hash=sql.Literal(migration_hash(id)),
-        )
+    def begin(self) -> None:
+        """Begin a step, of which nothing is logged yet."""
+        self._log_id = ""
+
+    def is_logged(self) -> bool:
+        """Whether the step's log row is there, and with it all of its transaction."""
+        query = self._sql("SELECT 1 FROM {s}._yoyo_log WHERE id = {id}", id=sql.Literal(self._log_id))
         return bool(self._connection.execute(query).fetchall())
 
     def saw(self, at: datetime) -> None:
@@ -300,8 +303,9 @@ class Bookkeeping:
         ).format(sql.Literal(self._last_at))
 
     def _log(self, id: str, operation: LogOperation) -> sql.Composed:
+        self._log_id = str(uuid.uuid4())
         row: Sequence[Any] = (
-            str(uuid.uuid4()),
+            self._log_id,
             migration_hash(id),
             id,
             operation,

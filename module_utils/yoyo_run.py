@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import psycopg
 
 from .yoyo_check import check_syntax
 from .yoyo_db import Session, Settings, error_detail
 from .yoyo_execution import Done, Execution
-from .yoyo_files import Migrations
+from .yoyo_files import Migrations, readable_files
 from .yoyo_lock import BlockerWatch, MigrationLock
-from .yoyo_model import BadFileError, ErrorDetail, History, MigrationError, Plan, Request
+from .yoyo_model import ErrorDetail, History, MigrationError, Plan, Request
 from .yoyo_plan import plan, replay
 from .yoyo_record import Bookkeeping, Facts
 from .yoyo_report import as_result, differences
@@ -27,13 +26,44 @@ class Terminated(KeyboardInterrupt):
     """A signal asked us to stop. A KeyboardInterrupt, because psycopg then cancels the running statement."""
 
 
+class Signals:
+    """Turns the signals that end a process into Terminated, so that transaction and lock end with it."""
+
+    _CAUGHT = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+
+    def __init__(self) -> None:
+        self._received: str | None = None
+        self._deaf = False
+
+    def __enter__(self) -> None:
+        self._before = {number: signal.signal(number, self._stop) for number in self._CAUGHT}
+
+    def __exit__(self, *_failure: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _stop(self, number: int, _frame: FrameType | None) -> None:
+        self._received = signal.Signals(number).name
+        if not self._deaf:
+            raise Terminated(self._received)
+
+    def stop_if_asked(self) -> None:
+        """Raise Terminated if a signal came while a callback from C swallowed what it raised."""
+        if self._received and not self._deaf:
+            raise Terminated(self._received)
+
+    def ignore(self) -> None:
+        """From here on, clean up: that is short, and should end."""
+        self._deaf = True
+
+
 class Run:
     """A run, and what has come out of it so far."""
 
-    def __init__(self, settings: Settings, request: Request, sources: Sequence[Source]) -> None:
-        self.settings = settings
+    def __init__(self, request: Request) -> None:
         self.request = request
-        self.sources = sources
+        self.signals = Signals()
+        self.execution: Execution | None = None
         self.plan = Plan()
         self.history = History()
         self.done = Done()
@@ -60,23 +90,24 @@ class Run:
     def _ids_after(self) -> list[str]:
         recorded = [record.id for record in self.history.records]
         finished = {(kind, item["id"]) for kind, items in asdict(self.done).items() for item in items}
-        kinds = {"apply": "applied", "mark": "marked", "rollback": "rolled_back"}
+        kinds = {"apply": "applied", "mark": "marked", "rollback": "rolled_back", "unmark": "repaired"}
         return replay(
             recorded, [step for step in self.plan.steps if (kinds.get(step.action), step.id) in finished]
         )
 
-    def execute(self, *, check_mode: bool, show_sql: bool, parse: bool = True) -> None:
+    def execute(
+        self,
+        settings: Settings,
+        sources: Sequence[Source],
+        *,
+        check_mode: bool,
+        show_sql: bool,
+        parse: bool = True,
+    ) -> None:
         """Do what is asked, or in check mode say what would be done. Raises MigrationError."""
         try:
-            with _signals():
-                self._execute(check_mode, show_sql, parse)
-        except BadFileError as bad:
-            raise MigrationError(bad.error, "Nothing was changed.") from None
-        except ImportError as missing:
-            raise MigrationError(
-                f"the host's Python lacks {missing.name}",
-                "Nothing was changed; install yoyo-migrations (python3-yoyo).",
-            ) from None
+            with self.signals, readable_files():
+                self._execute(settings, sources, check_mode, show_sql, parse)
         except psycopg.Error as failure:
             kept = self.done.anything
             raise MigrationError(
@@ -87,23 +118,27 @@ class Run:
                 database_state="earlier_migrations_kept" if kept else "unchanged",
             ) from None
         except Terminated as stop:
+            running = self.execution and self.execution.running
+            undone = f"; {running.id}, which was running, is rolled back" if running else ""
             raise MigrationError(
-                f"stopped by {stop}; the migration that was running is rolled back",
+                f"stopped by {stop}{undone}",
                 "Run again to go on.",
                 database_state="earlier_migrations_kept" if self.done.anything else "unchanged",
             ) from None
 
-    def _execute(self, check_mode: bool, show_sql: bool, parse: bool) -> None:
-        migrations = Migrations(self.sources)
+    def _execute(
+        self, settings: Settings, sources: Sequence[Source], check_mode: bool, show_sql: bool, parse: bool
+    ) -> None:
+        migrations = Migrations(sources)
         if not migrations.files:
-            self.warnings.append(f"no migration in {', '.join(source.location for source in self.sources)}")
+            self.warnings.append(f"no migration in {', '.join(source.location for source in sources)}")
         self.warnings += [f"{path} belongs to no migration" for path in migrations.orphans]
-        session = Session(self.settings)
+        session = Session(settings)
         self.notices = session.notices
         try:
             book = Bookkeeping(session)
             if check_mode:
-                session.connection.execute("BEGIN TRANSACTION READ ONLY")
+                session.begin_read_only()
             facts = self._look(book, migrations)
             if check_mode:
                 self._predict(session, book, facts, migrations, parse)
@@ -117,13 +152,18 @@ class Run:
     def _look(self, book: Bookkeeping, migrations: Migrations) -> Facts:
         """Read the record and make the plan."""
         facts = book.facts()
-        self.history = book.history(facts)
+        try:
+            self.history = book.history(facts)
+        except psycopg.errors.InsufficientPrivilege:
+            raise _may_not(facts, book.missing_grant(facts)) from None
         self.plan = plan(migrations.files, self.history, self.request, migrations.header)
         return facts
 
     def _predict(
         self, session: Session, book: Bookkeeping, facts: Facts, migrations: Migrations, parse: bool
     ) -> None:
+        if self.plan.steps and not facts.is_standby:
+            self._refuse_standby(facts)
         self._refuse(facts, book, will_write=not facts.is_standby)
         if parse:
             check_syntax(session.connection, self.plan.steps, migrations)
@@ -139,41 +179,43 @@ class Run:
             self._refuse(
                 facts, book
             )  # an unfinished migration may be one that runs right now: wait for the lock
-        lock, watch = MigrationLock(session), BlockerWatch(self.settings)
-        self.lock = lock.as_dict()
+        lock, watch = MigrationLock(session), BlockerWatch(session.settings)
+        execution = Execution(
+            session, migrations, book, lock, watch, facts.user, self.signals.stop_if_asked, self.done
+        )
+        self.execution = execution
         try:
             lock.acquire()
-            book.create_lock_tables(facts)
+            book.create_lock_tables(book.facts())  # anew: whoever held the lock may have made them
             lock.take_row()
-            self.lock = lock.as_dict()
             facts = self._look(book, migrations)
             self._refuse(facts, book)
             if self.plan.steps:
                 with session.connection.transaction():
                     book.create_tables(facts)
-            execution = Execution(session, migrations, book, lock, watch)
-            self.done = execution.done
             for step in self.plan.steps:
                 run_step(execution, step)
+            self.signals.stop_if_asked()
         finally:
-            watch.close()
-            self._release(session, lock)
+            self.signals.ignore()
+            self.lock = lock.as_dict()
+            try:
+                watch.close()
+            finally:
+                self._release(execution)
 
-    def _release(self, session: Session, lock: MigrationLock) -> None:
+    def _release(self, execution: Execution) -> None:
         try:
-            session.rollback()
-            lock.release()
-        except psycopg.Error:
+            execution.settle()
+            execution.lock.release()
+        except (psycopg.Error, MigrationError):
             pass  # the connection is gone, and the lock with it; the next run knows the row as ours
 
     def _refuse(self, facts: Facts, book: Bookkeeping, *, will_write: bool = True) -> None:
         if self.plan.refusals:
             raise MigrationError("; ".join(self.plan.refusals), "Nothing was changed.")
         if will_write and self.plan.steps and (grant := book.missing_grant(facts)):
-            raise MigrationError(
-                ErrorDetail(f"the role {facts.user} may not write the bookkeeping", sqlstate="42501"),
-                f"Nothing was changed; let the owner run: {grant};",
-            )
+            raise _may_not(facts, grant)
 
     def _refuse_standby(self, facts: Facts) -> None:
         if facts.is_standby or facts.is_read_only:
@@ -185,19 +227,11 @@ class Run:
             )
 
 
-@contextmanager
-def _signals() -> Iterator[None]:
-    """Turn the signals that end a process into Terminated, so that transaction and lock end with it."""
-
-    def stop(number: int, _frame: FrameType | None) -> NoReturn:
-        for other in caught:
-            signal.signal(other, signal.SIG_IGN)  # the clean-up that follows is short; let it finish
-        raise Terminated(signal.Signals(number).name)
-
-    caught = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-    before = {number: signal.signal(number, stop) for number in caught}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _may_not(facts: Facts, grant: str | None) -> MigrationError:
+    remedy = (
+        f"let the owner run: {grant};" if grant else "grant it the right to use the bookkeeping's schema."
+    )
+    return MigrationError(
+        ErrorDetail(f"the role {facts.user} may not use the bookkeeping", sqlstate="42501"),
+        f"Nothing was changed; {remedy}",
+    )

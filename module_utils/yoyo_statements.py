@@ -5,16 +5,25 @@ It never undoes anything on its own. What fails in the middle stays as it is unt
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import psycopg
 from psycopg import pq, sql
 
 from .yoyo_db import Connection, ScriptError, error_detail, is_disconnect, run_script, script_error_detail
 from .yoyo_execution import Execution
-from .yoyo_model import BadFileError, ErrorDetail, MigrationError, Step
+from .yoyo_model import BadFileError, ErrorDetail, MigrationError, Step, remedy
 from .yoyo_sql import statements, transaction_control
+
+# Statements that may commit in between, and steps of a Python migration.
+_MANY_TRANSACTIONS = re.compile(
+    r"CALL\b|DO\b|VACUUM\b|CLUSTER\b|REINDEX\b|(CREATE|ALTER|DROP)\s+(DATABASE|TABLESPACE)\b|step \d",
+    re.IGNORECASE,
+)
+_HEAD_CHARACTERS = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +38,16 @@ class _Unit:
     def is_concurrent(self) -> bool:
         return "CONCURRENTLY" in self.text.upper()
 
+    @property
+    def is_atomic(self) -> bool:
+        """Whether the server leaves nothing behind when the statement fails."""
+        return not self.is_concurrent and _MANY_TRANSACTIONS.match(self.text) is None
+
+    @property
+    def head(self) -> str:
+        """Its beginning, up to the first literal, which may be a password."""
+        return " ".join(self.text.partition("'")[0].split())[:_HEAD_CHARACTERS]
+
 
 def run_statements(execution: Execution, step: Step) -> None:
     """Run the step to its end and record it, or raise MigrationError that says how far it got."""
@@ -39,17 +58,26 @@ def run_statements(execution: Execution, step: Step) -> None:
     operation = "rollback" if step.action == "rollback" else "apply"
     execution.write(book.begin_unfinished(step.id, operation, len(units)))
     done = 0
+    recording = False
     try:
-        for done, unit in enumerate(units):
-            _run_unit(execution, unit)
-            execution.write(book.advance_unfinished(step.id, done + 1))
-        done = len(units)
+        for unit in units:
+            execution.stop_if_asked()
+            with execution.watch.watching(execution.session.connection):
+                _run_unit(execution, unit)
+            done += 1
+            execution.write(book.advance_unfinished(step.id, done))
+        recording = True
         execution.write(execution.record(step), book.clear_unfinished(step.id))
     except (ScriptError, psycopg.Error, BadFileError, KeyboardInterrupt) as failure:
-        if done == len(units) and _was_committed(execution, step, failure):
+        if recording and _was_committed(execution, step, failure):
+            if isinstance(failure, KeyboardInterrupt):
+                execution.done.add(step)
+                execution.running = None
+                raise
             return
         detail = _detail(execution, step, failure, units[done].start if done < len(units) else 0)
-        raise _partial(execution, step, detail, units[:done], invalid_before) from None
+        failed = units[done] if done < len(units) else None
+        raise _partial(execution, step, detail, units[:done], failed, invalid_before) from None
 
 
 def _units(execution: Execution, step: Step) -> list[_Unit]:
@@ -68,23 +96,30 @@ def _units(execution: Execution, step: Step) -> list[_Unit]:
 
 def _unit(script: bytes, start: int, end: int) -> _Unit:
     text = script[start:end]
-    return _Unit(text.decode("utf-8"), lambda connection: run_script(connection, text), start)
+
+    def run(connection: Connection) -> None:
+        run_script(connection, text)
+
+    return _Unit(text.decode("utf-8"), run, start)
 
 
 def _run_unit(execution: Execution, unit: _Unit) -> None:
     connection = execution.session.connection
     if unit.is_concurrent:
         # Its waits block nobody, and giving up would leave an INVALID index behind.
+        before = connection.execute("SHOW lock_timeout").fetchall()[0][0]
         connection.execute("SET lock_timeout = 0")
     unit.run(connection)
     if unit.is_concurrent:
-        lock_timeout = sql.Literal(execution.session.settings.lock_timeout_ms)
-        connection.execute(sql.SQL("SET lock_timeout = {}").format(lock_timeout))
+        connection.execute(sql.SQL("SET lock_timeout = {}").format(sql.Literal(before)))
     if connection.info.transaction_status != pq.TransactionStatus.IDLE:
         raise psycopg.errors.ActiveSqlTransaction("a non-transactional migration may not open a transaction")
 
 
 def _was_committed(execution: Execution, step: Step, failure: BaseException) -> bool:
+    if isinstance(failure, KeyboardInterrupt):
+        execution.settle()
+        return execution.bookkeeping.is_logged()
     if not isinstance(failure, psycopg.Error) or not is_disconnect(execution.session.connection, failure):
         return False
     return execution.was_committed(step, failure)
@@ -102,29 +137,32 @@ def _detail(execution: Execution, step: Step, failure: BaseException, start: int
 
 
 def _partial(
-    execution: Execution, step: Step, detail: ErrorDetail, finished: Sequence[_Unit], invalid_before: set[str]
+    execution: Execution,
+    step: Step,
+    detail: ErrorDetail,
+    finished: Sequence[_Unit],
+    failed: _Unit | None,
+    invalid_before: set[str],
 ) -> MigrationError:
+    detail = execution.with_blockers(detail)
     invalid: list[str] = []
     try:
         if execution.session.connection.closed:
             execution.reattach()
-        execution.session.rollback()
-        if (
-            not finished and detail.column is not None
-        ):  # the server points into a statement that it did not understand
+        execution.settle()
+        if failed and not finished and failed.is_atomic:
             execution.write(execution.bookkeeping.clear_unfinished(step.id))
-            return execution.failed(detail, "None of its statements ran; correct the file and run again.")
+            return execution.failed(detail, "Nothing of it ran; correct the cause and run again.")
         invalid = sorted(_invalid_indexes(execution.session.connection) - invalid_before)
     except (psycopg.Error, MigrationError):
         pass  # out of reach: the intent is in the record, and the next run will say so
     remains = f" It left the INVALID index {', '.join(invalid)}, which must be dropped." if invalid else ""
+    operation: Literal["apply", "rollback"] = "rollback" if step.action == "rollback" else "apply"
     return execution.failed(
         detail,
-        f"{len(finished)} statements of this non-transactional migration had finished and stay.{remains} "
-        f"Either finish it by hand and run state=baselined target={step.id}, or undo it by hand and run "
-        f"state=repaired target={step.id}.",
-        partial=True,
-        extra={"finished_statements": [unit.text for unit in finished], "invalid_indexes": invalid},
+        f"Statements that had finished, and stay: {len(finished)}.{remains} {remedy(step.id, operation)}",
+        state="partial",
+        extra={"finished_statements": [unit.head for unit in finished], "invalid_indexes": invalid},
     )
 
 

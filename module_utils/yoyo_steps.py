@@ -5,54 +5,62 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import psycopg
-from psycopg import pq, sql
+from psycopg import errors, pq, sql
 
 from .yoyo_db import ScriptError, error_detail, is_disconnect, run_script, script_error_detail
-from .yoyo_execution import Execution
+from .yoyo_execution import LOCK_SQLSTATES, Execution
 from .yoyo_model import BadFileError, ErrorDetail, Step
 from .yoyo_sql import transaction_control
 from .yoyo_statements import run_statements
 
-_RETRIED = ("55P03", "40P01")  # lock_not_available, deadlock_detected
+if TYPE_CHECKING:
+    from .yoyo_python import PythonMigration
 
 
 def run_step(execution: Execution, step: Step) -> None:
     """Run one step to its end, or raise MigrationError and leave no transaction open."""
+    execution.stop_if_asked()
     started = time.monotonic()
-    if step.action in ("mark", "adopt", "clear"):
+    execution.running = step
+    if step.action in ("mark", "unmark"):
+        execution.write(execution.record(step), execution.bookkeeping.clear_unfinished(step.id))
+    elif step.action in ("adopt", "clear"):
         execution.write(execution.record(step))
     elif step.transactional:
         _run_transactional(execution, step)
     else:
         run_statements(execution, step)
+    execution.running = None
     execution.done.add(step, int((time.monotonic() - started) * 1000))
 
 
 def _run_transactional(execution: Execution, step: Step) -> None:
     run_migration = _migration(execution, step)
-    settings, watch = execution.session.settings, execution.watch
+    settings = execution.session.settings
     attempt = 0
     while True:
-        with watch.watching(execution.session.connection):
+        with execution.watch.watching(execution.session.connection):
             failure = _attempt(execution, step, run_migration)
         if failure is None:
             return
         attempt += 1
-        if failure.sqlstate not in _RETRIED or attempt > settings.lock_retries:
-            blocked = f"; blocked by {', '.join(map(str, watch.blockers))}" if watch.blockers else ""
+        if failure.sqlstate not in LOCK_SQLSTATES or attempt > settings.lock_retries:
             tried = f" (tried {attempt} times)" if attempt > 1 else ""
-            raise execution.failed(replace(failure, message=f"{failure.message}{blocked}{tried}"))
+            failure = execution.with_blockers(failure)
+            raise execution.failed(replace(failure, message=f"{failure.message}{tried}"))
+        execution.stop_if_asked()
         # Stay out of the queue for as long as we stood in it, so that those behind us get through.
         time.sleep(settings.lock_timeout_ms / 1000)
 
 
-def _migration(execution: Execution, step: Step) -> Callable[[], None]:
-    """What runs the migration inside a transaction that is already open."""
+def _migration(execution: Execution, step: Step) -> Callable[[], bool]:
+    """What runs the migration inside a transaction that is already open; it tells whether it ended that."""
     if migration := execution.python(step):
         direction = "rollback" if step.action == "rollback" else "apply"
-        return lambda: migration.run_all(execution.session.connection, direction)
+        return lambda: _run_python(execution, migration, direction)
     path, script = execution.script(step)
     if control := transaction_control(script):
         line, keyword = control
@@ -63,27 +71,46 @@ def _migration(execution: Execution, step: Step) -> Callable[[], None]:
     return lambda: run_script(execution.session.connection, script)
 
 
-def _attempt(execution: Execution, step: Step, run_migration: Callable[[], None]) -> ErrorDetail | None:
+def _run_python(execution: Execution, migration: PythonMigration, direction: str) -> bool:
+    connection = execution.session.connection
+    try:
+        migration.run_all(connection, direction)
+    except (psycopg.Error, BadFileError) as failure:
+        savepoint_gone = isinstance(failure, errors.InvalidSavepointSpecification)
+        if savepoint_gone or connection.info.transaction_status == pq.TransactionStatus.IDLE:
+            return True  # it failed for that: yoyo has a savepoint around each step
+        raise
+    return connection.info.transaction_status != pq.TransactionStatus.INTRANS
+
+
+def _attempt(execution: Execution, step: Step, run_migration: Callable[[], bool]) -> ErrorDetail | None:
     """Run the migration and its record as one transaction; the error if that was rolled back."""
     session = execution.session
     committing = False
     try:
         execution.prepare(begin=True)
-        run_migration()
-        if session.connection.info.transaction_status != pq.TransactionStatus.INTRANS:
-            raise execution.failed(
-                ErrorDetail("the migration ended the transaction it runs in", step.id, step.script_path),
-                f"Part of it is committed: finish it by hand, and run state=baselined target={step.id}.",
-                partial=True,
-            )
+        if run_migration():
+            session.rollback()
+            raise execution.ended_transaction(step)
         committing = True
-        execution.write(execution.record(step), sql.SQL("COMMIT"))
+        execution.write(execution.same_transaction(), execution.record(step), sql.SQL("COMMIT"))
     except ScriptError as failure:
+        if failure.committed:
+            session.rollback()
+            raise execution.ended_transaction(step) from None
         if not is_disconnect(session.connection, failure.error):
             session.rollback()
             return script_error_detail(failure, step.id, *execution.script(step))
         return _outcome(execution, step, failure.error)
     except psycopg.Error as failure:
+        if committing and isinstance(failure, errors.UndefinedObject):
+            session.rollback()
+            if step.file and step.file.is_python:
+                raise execution.ended_transaction(step) from None
+            # No COMMIT was seen, so it was a ROLLBACK.
+            return ErrorDetail(
+                "the migration rolled back the transaction it runs in", step.id, step.script_path
+            )
         if not is_disconnect(session.connection, failure):
             session.rollback()
             return replace(error_detail(failure), id=step.id, file=step.script_path)
@@ -93,10 +120,10 @@ def _attempt(execution: Execution, step: Step, run_migration: Callable[[], None]
         return replace(bad.error, id=step.id)
     except KeyboardInterrupt:
         # A signal. psycopg has cancelled the statement; whether a COMMIT got through, the record says.
-        session.rollback()
-        wanted = step.action != "rollback"
-        if committing and step.action != "hook" and execution.bookkeeping.is_recorded(step.id) == wanted:
+        execution.settle()
+        if committing and execution.bookkeeping.is_logged():
             execution.done.add(step)
+            execution.running = None
         raise
     return None
 

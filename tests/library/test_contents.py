@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 
 import pytest
@@ -68,6 +69,23 @@ def test_a_file_of_50_000_statements_is_applied(run: Runner, database: Database,
     folder.write("001_many", "CREATE TABLE t (n int);\n" + "INSERT INTO t VALUES (1);\n" * 50_000)
     assert run().ids() == ["001_many"]
     assert database.query("SELECT count(*) FROM t") == [50_000]
+
+
+def test_a_select_of_many_megabytes_does_not_take_as_much_memory(run: Runner, folder: Folder) -> None:
+    folder.write("001", "SELECT repeat('x', 1000000) FROM generate_series(1, 800);")
+    limit = 600 * 1024 * 1024
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+    assert run.start(process={"preexec_fn": limited}).result().ids() == ["001"]
+
+
+def test_a_client_encoding_of_the_migration_s_own_does_not_garble_the_record(
+    run: Runner, database: Database, folder: Folder
+) -> None:
+    folder.write("001_表", "SET client_encoding = 'LATIN1'; SELECT 1;")
+    assert run().ids() == database.recorded() == ["001_表"]
 
 
 def test_a_select_that_returns_json_does_not_disturb_the_result(run: Runner, folder: Folder) -> None:

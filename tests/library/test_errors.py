@@ -120,6 +120,76 @@ def test_a_commit_inside_a_file_is_refused_with_its_line(
     assert database.tables() == []
 
 
+# With backslash escapes on, the server sees the string end where a reader of standard SQL sees it go on.
+HIDDEN = "CREATE TABLE t (n int);\nSELECT 'x\\'' ; {} --'\n"
+
+
+@pytest.mark.parametrize("rest", ["COMMIT; SELECT 1 / 0;", "COMMIT; BEGIN;", "COMMIT;"])
+def test_a_commit_that_went_unseen_is_reported_as_partial(
+    run: Runner, database: Database, folder: Folder, rest: str
+) -> None:
+    database.query(f"ALTER DATABASE {database.name} SET standard_conforming_strings = off")
+    folder.write("001", HIDDEN.format(rest))
+    failed = run.fails()
+    assert (failed["database_state"], failed["changed"]) == ("partial", True)
+    assert "ended the transaction" in failed["msg"]
+    assert "state=baselined target=001" in failed["msg"]
+    assert (database.tables(), database.recorded()) == (["public.t"], [])
+
+
+def test_a_rollback_that_went_unseen_is_not_recorded_as_applied(
+    run: Runner, database: Database, folder: Folder
+) -> None:
+    database.query(f"ALTER DATABASE {database.name} SET standard_conforming_strings = off")
+    folder.write("001", HIDDEN.format("ROLLBACK; BEGIN;"))
+    failed = run.fails()
+    assert failed["database_state"] == "unchanged"
+    assert "rolled back the transaction" in failed["msg"]
+    assert (database.tables(), database.recorded()) == ([], [])
+
+
+@pytest.mark.parametrize("commands", ["COMMIT", "COMMIT; BEGIN"])
+def test_a_python_migration_that_commits_is_reported_as_partial(
+    run: Runner, database: Database, folder: Folder, commands: str
+) -> None:
+    folder.write(
+        "001.py",
+        "from yoyo import step\nstep('CREATE TABLE t (n int)')\n"
+        f"step(lambda connection: connection.cursor().execute({commands!r}))\n",
+    )
+    failed = run.fails(allow_python=True)
+    assert failed["database_state"] == "partial"
+    assert (database.tables(), database.recorded()) == (["public.t"], [])
+
+
+def test_the_isolation_level_is_the_migration_s_to_choose(
+    run: Runner, database: Database, folder: Folder
+) -> None:
+    folder.write(
+        "001",
+        "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE;\n"
+        "CREATE TABLE t AS SELECT current_setting('transaction_isolation') AS level;",
+    )
+    run()
+    assert database.query("SELECT level FROM t") == ["serializable"]
+
+
+def test_an_error_that_is_not_about_a_lock_names_no_blocker(
+    run: Runner, database: Database, folder: Folder
+) -> None:
+    database.query("CREATE TABLE t (n int)")
+    folder.write("001", "ALTER TABLE t ADD m int; SELECT 1 / 0;")
+    with database.connect() as blocker:
+        blocker.execute("BEGIN; LOCK TABLE t")
+        process = run.start(lock_timeout_ms=4000)
+        # The watch has asked for the blocker.
+        database.wait_until("SELECT FROM pg_stat_activity WHERE query ~ 'ANY .pg_blocking_pids.[$]1'")
+        blocker.execute("ROLLBACK")
+    failed = process.result()
+    assert failed["error"]["sqlstate"] == "22012"
+    assert "blocked by" not in failed["msg"]
+
+
 def test_a_rollback_to_a_savepoint_and_keywords_inside_bodies_are_not_refused(
     run: Runner, folder: Folder
 ) -> None:

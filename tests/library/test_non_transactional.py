@@ -144,4 +144,42 @@ def test_a_rollback_may_be_one_and_fail_in_the_middle(
     assert failed["error"]["file"].endswith("001.rollback.sql")
     assert database.recorded() == ["001"]
     assert "rollback of 001" in run.fails()["msg"]
+    assert "Finish it by hand" in failed["msg"]
     assert run(state="repaired").ids("repaired") == ["001"]
+    assert database.recorded() == []
+
+
+def test_a_lock_that_its_first_statement_did_not_get_needs_no_repair(
+    run: Runner, database: Database, folder: Folder
+) -> None:
+    database.query("CREATE TABLE t (n int)")
+    folder.write("001", "-- transactional: false\nALTER TABLE t ADD m int;\n")
+    with database.connect() as blocker:
+        blocker.execute("BEGIN; LOCK TABLE t")
+        failed = run.fails(lock_timeout_ms=600)
+        assert f"blocked by pid {blocker.info.backend_pid}" in failed["msg"]
+    assert (failed["error"]["sqlstate"], failed["database_state"]) == ("55P03", "unchanged")
+    assert run().ids() == ["001"]
+
+
+def test_its_own_lock_timeout_outlasts_a_concurrent_statement(
+    run: Runner, database: Database, folder: Folder
+) -> None:
+    folder.write(
+        "001",
+        "-- transactional: false\nCREATE TABLE t (n int, seen text);\nSET lock_timeout = '1234ms';\n"
+        "CREATE INDEX CONCURRENTLY i ON t (n);\nINSERT INTO t VALUES (1, current_setting('lock_timeout'));\n",
+    )
+    run()
+    assert database.query("SELECT seen FROM t") == ["1234ms"]
+
+
+def test_a_password_in_a_finished_statement_is_not_shown(
+    run: Runner, database: Database, folder: Folder
+) -> None:
+    role = f"role_{database.name}"
+    folder.write("001", f"-- transactional: false\nCREATE ROLE {role} PASSWORD 's3cret';\nSELECT 1 / 0;\n")
+    failed = run.fails()
+    assert failed["finished_statements"] == [f"CREATE ROLE {role} PASSWORD"]
+    assert "s3cret" not in failed.output
+    database.query(f"DROP ROLE {role}")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 PORT_FILE = ".s.PGSQL.5432"
-RECORD = b"._yoyo_migrate_checksum"
+RECORD = b"_yoyo_log"
 
 
 class Proxy:
@@ -19,15 +19,22 @@ class Proxy:
 
     hang_up   at the first query that holds the record of a migration and its COMMIT, close the client's side:
               "before" the server has seen the query, or "after" it has been handed on
+    for_good  and let nobody in after that
     delay_s   wait that long before each chunk from the client is handed on: the round trip's length
     """
 
     def __init__(
-        self, server: Path, *, hang_up: Literal["before", "after"] | None = None, delay_s: float = 0
+        self,
+        server: Path,
+        *,
+        hang_up: Literal["before", "after"] | None = None,
+        for_good: bool = False,
+        delay_s: float = 0,
     ) -> None:
         self.server = server
         self.folder = Path(tempfile.mkdtemp(prefix="proxy-", dir="/tmp"))
         self.hang_up = hang_up
+        self.for_good = for_good
         self.delay_s = delay_s
         self._listener = socket.socket(socket.AF_UNIX)
 
@@ -39,7 +46,7 @@ class Proxy:
 
     def __exit__(self, *_failure: object) -> None:
         self._listener.close()
-        (self.folder / PORT_FILE).unlink()
+        (self.folder / PORT_FILE).unlink(missing_ok=True)
         self.folder.rmdir()
 
     def _accept(self) -> None:
@@ -63,6 +70,8 @@ class Proxy:
                     server.sendall(data)
                 if at_commit:
                     self.hang_up = None
+                    if self.for_good:
+                        (self.folder / PORT_FILE).unlink()
                     break
         except OSError:
             pass

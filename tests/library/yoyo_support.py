@@ -144,9 +144,9 @@ class Database:
             return []
         return self.query(f"SELECT migration_id FROM {schema}._yoyo_migration ORDER BY applied_at_utc")
 
-    def wait_until(self, sql: str, timeout_s: float = 20) -> None:
+    def wait_until(self, sql: str, timeout_s: float = 20, **options: Any) -> None:
         """Wait until `sql` returns a row."""
-        wait_for(lambda: bool(self.query(sql)), sql, timeout_s)
+        wait_for(lambda: bool(self.query(sql, **options)), sql, timeout_s)
 
     def uri(self, schema: str = "public") -> str:
         """The database in the stock command's words."""
@@ -202,8 +202,7 @@ class Process:
             [sys.executable, str(_HARNESS), module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            **options,
+            **{"stderr": subprocess.STDOUT, **options},
         )
         assert self.popen.stdin
         self.popen.stdin.write(json.dumps({"ANSIBLE_MODULE_ARGS": arguments}).encode())

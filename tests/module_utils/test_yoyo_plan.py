@@ -18,6 +18,7 @@ from module_utils.yoyo_model import (
     Policy,
     Record,
     Request,
+    State,
     Unfinished,
 )
 from module_utils.yoyo_plan import find_cycle, plan, replay
@@ -173,7 +174,55 @@ def test_an_unfinished_migration_stops_everything_but_its_repair() -> None:
     repaired = plan(folder, past, Request(state="repaired"), lambda _file: Header())
     assert [(step.action, step.id) for step in repaired.steps] == [("clear", "001")]
     finished = plan(folder, past, Request(state="baselined", target="001"), lambda _file: Header())
-    assert [(step.action, step.id) for step in finished.steps] == [("clear", "001"), ("mark", "001")]
+    assert [(step.action, step.id) for step in finished.steps] == [("mark", "001")]
+
+
+def test_an_unfinished_hook_or_one_whose_file_was_renamed_can_be_repaired() -> None:
+    past = History(unfinished=tuple(Unfinished(id, "apply", 1, 2, START) for id in ("old", "post-apply")))
+    for id in ("old", "post-apply"):
+        asked = plan([file("new")], past, Request(state="repaired", target=id), lambda _file: Header())
+        assert [(step.action, step.id) for step in asked.steps] == [("clear", id)]
+
+
+def test_an_unfinished_rollback_is_finished_by_hand_and_then_forgotten() -> None:
+    past = History(records=(Record("001", START),), unfinished=(Unfinished("001", "rollback", 1, 2, START),))
+    folder = [file("001")]
+    refused = plan(folder, past, Request(), lambda _file: Header())
+    assert "Finish it by hand and run state=repaired target=001" in refused.refusals[0]
+    repaired = plan(folder, past, Request(state="repaired", target="001"), lambda _file: Header())
+    assert ("unmark", "001") in [(step.action, step.id) for step in repaired.steps]
+    assert replay(["001"], repaired.steps) == []
+    marked = plan(folder, past, Request(state="baselined", target="001"), lambda _file: Header())
+    assert "did not finish" in marked.refusals[0]
+
+
+def test_a_new_file_of_one_source_is_not_late_for_another_source() -> None:
+    def in_folder(folder: str, id: str) -> MigrationFile:
+        return MigrationFile(id, f"{folder}/{id}.sql", "sum")
+
+    past = History(records=(Record("001", START), Record("002", START)))
+    folder = [in_folder("a", "001"), in_folder("a", "003"), in_folder("b", "000"), in_folder("b", "002")]
+    asked = plan(folder, past, Request(on_out_of_order="warn"), lambda _file: Header())
+    assert asked.out_of_order == ("000",)
+
+
+@pytest.mark.parametrize("state", ["rolled_back", "repaired"])
+def test_a_pending_file_that_cannot_be_read_does_not_hold_up_what_leaves_it_alone(state: State) -> None:
+    def unreadable(path: MigrationFile) -> Header:
+        if path.id == "002":
+            raise BadFileError(path.path, "not UTF-8")
+        return Header()
+
+    past = History(records=(Record("001", START),))
+    count = 1 if state == "rolled_back" else None
+    asked = plan([file("001"), file("002")], past, Request(state=state, count=count), unreadable)
+    assert asked.refusals == ()
+    assert asked.pending == ("002",)
+
+
+def test_a_count_does_not_go_with_repaired() -> None:
+    asked = plan([file("001")], History(), Request(state="repaired", count=1), lambda _file: Header())
+    assert "count" in asked.refusals[0]
 
 
 def test_hooks_run_after_the_migrations_and_again_only_while_owed() -> None:
