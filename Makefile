@@ -30,7 +30,7 @@ lint: ## ansible-lint, yamllint, ruff, mypy, shellcheck, squawk
 
 unit: ## what needs no host
 	@bin/setup dev
-	pytest --quiet tests/bin tests/filter_plugins tests/module_utils tests/test_arguments.py tests/test_sanity.py \
+	pytest --quiet tests/bin tests/filter_plugins tests/module_utils tests/playbooks tests/test_arguments.py tests/test_sanity.py \
 	  tests/library/test_config_files.py tests/library/test_redis_live.py tests/library/test_service_current.py
 
 molecule: ## both Debians: bare, killed, converged, changed by hand, verified; the migration module; the runbook
