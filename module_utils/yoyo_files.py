@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from .yoyo_model import BadFileError, Header, MigrationError, MigrationFile
 from .yoyo_sources import Source
+from .yoyo_sql import line_of
 
 ROLLBACK_SUFFIX = ".rollback.sql"
 _BOM = b"\xef\xbb\xbf"
@@ -52,12 +53,10 @@ class Migrations:
         """
         source, name = self._contents[path]
         raw = source.read(name)
-        content = raw.removeprefix(_BOM)
-        if not _is_utf8(content):
-            at = _first_bad_byte(raw)
-            line = raw.count(b"\n", 0, at) + 1
+        if (at := _first_bad_byte(raw)) is not None:
             message = f"not UTF-8: byte 0x{raw[at]:02x} at offset {at}; save the file as UTF-8"
-            raise BadFileError(path, message, line)
+            raise BadFileError(path, message, line_of(raw, at))
+        content = raw.removeprefix(_BOM)
         if b"\0" in content:
             raise BadFileError(path, f"holds a NUL byte at offset {content.index(0)}: not a text file")
         return content
@@ -93,25 +92,20 @@ def checksum(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _is_utf8(content: bytes) -> bool:
-    """Decodes in pieces, because one wide character makes each character of a string take four bytes."""
+def _first_bad_byte(content: bytes) -> int | None:
+    """The offset of the first byte that is not UTF-8.
+
+    Decodes in pieces, because one wide character makes each character of a string take four bytes.
+    """
     decoder = codecs.getincrementaldecoder("utf-8")()
     view = memoryview(content)
-    try:
-        for start in range(0, len(view), _PIECE):
-            decoder.decode(view[start : start + _PIECE])
-        decoder.decode(b"", final=True)
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _first_bad_byte(content: bytes) -> int:
-    try:
-        content.decode("utf-8")
-    except UnicodeDecodeError as failure:
-        return failure.start
-    return 0
+    for start in range(0, len(view), _PIECE):
+        carried = len(decoder.getstate()[0])  # the beginning of a character that the last piece cut
+        try:
+            decoder.decode(view[start : start + _PIECE], final=start + _PIECE >= len(view))
+        except UnicodeDecodeError as failure:
+            return start - carried + failure.start
+    return None
 
 
 def _check_id(id: str, path: str) -> None:

@@ -85,6 +85,8 @@ def test_the_sum_is_the_same_for_every_line_end_and_with_a_byte_order_mark(conte
         ("SELECT 1;", Header(reversible=False)),
         ("-- depends: a b\n-- depends: c\nSELECT 1;", Header(frozenset("abc"), reversible=False)),
         ("--transactional:false\r\n-- why\r\nSELECT 1;", Header(transactional=False, reversible=False)),
+        ("-- transactional: false\r-- depends: a\rSELECT 1;", Header(frozenset("a"), False, False)),
+        ("-- why\n-- transactional: false\r\n-- depends: a\r", Header(frozenset("a"), False, False)),
         ("SELECT 1;\n-- depends: a", Header(reversible=False)),
         ("\n-- transactional: TRUE\n", Header(reversible=False)),
     ],
@@ -124,7 +126,15 @@ def test_python_that_does_not_parse_is_refused_with_its_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [(b"\n\xe9", "0xe9 at offset 1"), (b"a\0b", "NUL byte at offset 1")]
+    ("content", "said"),
+    [
+        (b"\n\xe9", "0xe9 at offset 1"),
+        (b"\xef\xbb\xbfa\xe9 ", "0xe9 at offset 4"),
+        ("ß".encode() + b"\xc3", "0xc3 at offset 2"),
+        (b"a" * (1 << 20) + b"\xff", "0xff at offset 1048576"),
+        (b"a" * ((1 << 20) - 1) + b"\xf0\x9f!", "0xf0 at offset 1048575"),
+        (b"a\0b", "NUL byte at offset 1"),
+    ],
 )
 def test_what_is_not_utf_8_text_is_refused(content: bytes, said: str) -> None:
     with pytest.raises(BadFileError, match=said):
@@ -134,3 +144,8 @@ def test_what_is_not_utf_8_text_is_refused(content: bytes, said: str) -> None:
 def test_an_id_too_long_for_the_column_is_refused() -> None:
     with pytest.raises(BadFileError, match="256 characters"):
         Migrations([archive({"x" * 256 + ".sql": b""})])
+
+
+def test_a_character_across_two_pieces_is_read() -> None:
+    content = b"a" * ((1 << 20) - 1) + "😀".encode()
+    assert Migrations([archive({"001.sql": content})]).content("/on/the/controller/001.sql") == content
