@@ -8,7 +8,7 @@ from dataclasses import replace
 from .yoyo_db import Connection, ScriptError, error_detail, run_script
 from .yoyo_files import Migrations
 from .yoyo_model import ErrorDetail, MigrationError, Step
-from .yoyo_sql import locate, transaction_control
+from .yoyo_sql import locate, refusal
 
 # The server parses a whole simple query before it runs the first statement of it, which this one makes fail.
 _SENTINEL = "YM001"
@@ -29,16 +29,17 @@ def check_syntax(connection: Connection, steps: Iterable[Step], migrations: Migr
         if path is None or path.endswith(".py"):
             continue
         script = migrations.content(path)
-        detail = _transaction_error(script) or _syntax_error(connection, script)
+        detail = _refusal(script, step) or _syntax_error(connection, script)
         if detail:
             raise MigrationError(
                 replace(detail, id=step.id, file=path), "Nothing was changed; correct the file."
             )
 
 
-def _transaction_error(script: bytes) -> ErrorDetail | None:
-    if found := transaction_control(script):
-        return ErrorDetail(f"{found[1]} at the top level: the transaction is the module's", line=found[0])
+def _refusal(script: bytes, step: Step) -> ErrorDetail | None:
+    if found := refusal(script, transactional=step.transactional):
+        line, message = found
+        return ErrorDetail(message, line=line)
     return None
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable
 
 from .yoyo_model import BadFileError, Header, MigrationFile
 from .yoyo_sql import skip_blank
+
+_LINE_END = re.compile(r"\r\n?")
 
 
 def read_header(file: MigrationFile, content: bytes) -> Header:
@@ -17,7 +20,8 @@ def read_header(file: MigrationFile, content: bytes) -> Header:
 def _sql_header(file: MigrationFile, content: bytes) -> Header:
     from yoyo.migrations import parse_metadata_from_sql_comments
 
-    comments = content[: skip_blank(content, 0)].decode("utf-8")
+    # yoyo's own reader opens the file as text, which makes every line end a line feed.
+    comments = _LINE_END.sub("\n", content[: skip_blank(content, 0)].decode("utf-8"))
     directives, _comment, _sql = parse_metadata_from_sql_comments(comments)
     transactional = directives.get("transactional", "true").strip().lower()
     if transactional not in ("true", "false"):

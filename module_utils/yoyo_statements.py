@@ -16,7 +16,7 @@ from psycopg import pq, sql
 from .yoyo_db import Connection, ScriptError, error_detail, is_disconnect, run_script, script_error_detail
 from .yoyo_execution import Execution
 from .yoyo_model import BadFileError, ErrorDetail, MigrationError, Step, remedy
-from .yoyo_sql import statements, transaction_control
+from .yoyo_sql import refusal, statements
 
 # Statements that may commit in between, and steps of a Python migration.
 _MANY_TRANSACTIONS = re.compile(
@@ -85,12 +85,10 @@ def _units(execution: Execution, step: Step) -> list[_Unit]:
         direction = "rollback" if step.action == "rollback" else "apply"
         return [_Unit(name, run) for name, run in migration.units(direction)]
     path, script = execution.script(step)
-    if control := transaction_control(script):
-        line, keyword = control
-        raise execution.failed(
-            ErrorDetail(f"{keyword} in a non-transactional migration", step.id, path, line),
-            "Nothing of this file ran; remove the statement, because each one is its own transaction here.",
-        )
+    if refused := refusal(script, transactional=False):
+        line, message = refused
+        detail = ErrorDetail(message, step.id, path, line)
+        raise execution.failed(detail, "Nothing of this file ran; correct it and run again.")
     return [_unit(script, found.start, found.end) for found in statements(script)]
 
 

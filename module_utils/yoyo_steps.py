@@ -13,7 +13,7 @@ from psycopg import errors, pq, sql
 from .yoyo_db import ScriptError, error_detail, is_disconnect, run_script, script_error_detail
 from .yoyo_execution import LOCK_SQLSTATES, Execution
 from .yoyo_model import BadFileError, ErrorDetail, Step
-from .yoyo_sql import transaction_control
+from .yoyo_sql import refusal
 from .yoyo_statements import run_statements
 
 if TYPE_CHECKING:
@@ -62,12 +62,10 @@ def _migration(execution: Execution, step: Step) -> Callable[[], bool]:
         direction = "rollback" if step.action == "rollback" else "apply"
         return lambda: _run_python(execution, migration, direction)
     path, script = execution.script(step)
-    if control := transaction_control(script):
-        line, keyword = control
-        raise execution.failed(
-            ErrorDetail(f"{keyword} at the top level: the transaction is the module's", step.id, path, line),
-            "Nothing of this file ran; remove the statement.",
-        )
+    if refused := refusal(script, transactional=True):
+        line, message = refused
+        detail = ErrorDetail(message, step.id, path, line)
+        raise execution.failed(detail, "Nothing of this file ran; correct it and run again.")
     return lambda: run_script(execution.session.connection, script)
 
 

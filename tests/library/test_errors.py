@@ -202,11 +202,52 @@ def test_a_rollback_to_a_savepoint_and_keywords_inside_bodies_are_not_refused(
     assert run().ids() == ["001"]
 
 
-def test_a_copy_from_the_client_is_refused_and_rolled_back(
-    run: Runner, database: Database, folder: Folder
+@pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize("header", ["", "-- transactional: false"])
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("COPY t FROM STDIN", "COPY FROM STDIN"),
+        ("COPY t TO STDOUT", "COPY TO STDOUT"),
+        ("\\restrict x", "\\restrict is a command for psql"),
+    ],
+)
+def test_what_only_psql_can_do_is_refused_before_anything_runs(
+    run: Runner, database: Database, folder: Folder, header: str, statement: str, said: str, check: bool
 ) -> None:
-    folder.write("001", "CREATE TABLE t (n int);\nCOPY t FROM STDIN;\n")
-    failed = run.fails()
-    assert "COPY" in failed["msg"]
-    assert failed["database_state"] == "unchanged"
-    assert database.tables() == []
+    folder.write("001", f"{header}\nCREATE TABLE t (n int);\n{statement};\n")
+    failed = run.fails(check=check)
+    assert said in failed["msg"]
+    assert (failed["error"]["line"], failed["database_state"]) == (3, "unchanged")
+    assert (database.tables(), database.recorded()) == ([], [])
+
+
+@pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("-- why", "the transaction is the module's"),
+        ("-- transactional: false", "each statement is its own transaction here"),
+    ],
+)
+def test_check_and_run_refuse_in_the_same_words_for_each_kind(
+    run: Runner, folder: Folder, header: str, said: str, check: bool
+) -> None:
+    folder.write("001", f"{header}\nSELECT 1;\nCOMMIT;")
+    failed = run.fails(check=check)
+    assert said in failed["error"]["message"]
+    assert failed["error"]["line"] == 3
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_a_comment_ends_with_the_line_whatever_its_end(
+    run: Runner, database: Database, folder: Folder, line_end: str
+) -> None:
+    lines = ["-- transactional: false", "CREATE TABLE t (n int);", "INSERT INTO t VALUES (1);", ""]
+    folder.write("001", line_end.join(lines))
+    assert run()["applied"][0]["transactional"] is False
+    assert database.query("SELECT n FROM t") == [1]
+    folder.write("002", line_end.join(["-- why", "SELECT 1;", "SELEC 2;"]))
+    for check in (True, False):
+        error = run.fails(check=check)["error"]
+        assert (error["line"], error["column"]) == (3, 1)
