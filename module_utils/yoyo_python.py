@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import tempfile
+import os
+import sys
+import traceback
+import types
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -36,21 +38,27 @@ class PythonMigration:
     """A Python migration, imported; its steps in order."""
 
     def __init__(self, file: MigrationFile, header: Header, content: bytes) -> None:
-        from yoyo import migrations
+        from yoyo.migrations import StepCollector
 
         logging.getLogger("yoyo").addHandler(logging.NullHandler())
-        with tempfile.TemporaryDirectory(prefix="yoyo_migrate_") as folder, quiet():
-            path = Path(folder, f"{file.id}.py")
-            path.write_bytes(content)
-            for id in header.depends:
-                migrations.Migration(id, id, folder)  # yoyo looks dependencies up among those it has seen
-            migration = migrations.Migration(file.id, str(path), folder)
-            try:
-                migration.load()
-            except Exception as failure:
-                raise BadFileError(file.path, f"cannot be imported: {failure}") from failure
+        # What yoyo does to load a file. Its own way is through a file on disk, whose name and content it
+        # reads in the locale's encoding.
+        collector = StepCollector(migration=None)
+        module = types.ModuleType(file.id)
+        module.__dict__.update(
+            __file__=file.path,
+            __yoyo_collector__=collector,
+            step=collector.add_step,
+            group=collector.add_step_group,
+            transaction=collector.add_step_group,
+        )
         self.path = file.path
-        self.steps: list[Any] = list(migration.steps or [])
+        try:
+            with quiet():
+                exec(compile(content, file.path, "exec"), module.__dict__)  # noqa: S102 - allow_python
+                self.steps: list[Any] = collector.create_steps(header.transactional)
+        except (Exception, SystemExit) as failure:
+            raise self._bad_file("cannot be imported: ", failure) from failure
 
     def units(self, direction: str) -> list[tuple[str, Callable[[Connection], None]]]:
         """The steps in the order of `direction`, apply or rollback, each with a name."""
@@ -68,14 +76,39 @@ class PythonMigration:
                     getattr(step, direction)(Backend(connection))
             except psycopg.Error:
                 raise
-            except Exception as failure:
-                raise BadFileError(self.path, f"{type(failure).__name__}: {failure}") from failure
+            except (Exception, SystemExit) as failure:
+                raise self._bad_file("", failure) from failure
 
         return run
+
+    def _bad_file(self, prefix: str, failure: BaseException) -> BadFileError:
+        """The failure of the migration's code, with the last line of the file that it passed through."""
+        lines = [
+            at
+            for frame, at in traceback.walk_tb(failure.__traceback__)
+            if frame.f_code.co_filename == self.path
+        ]
+        message = f"{prefix}{type(failure).__name__}: {failure}"
+        return BadFileError(self.path, message, line=lines[-1] if lines else None)
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep standard output for the module's result: yoyo prints rows there, and a migration what it likes."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        yield
+    """Keep standard output for the module's result: yoyo prints rows there, and a migration what it likes.
+
+    Also the descriptor, which the programs that a migration starts inherit.
+    """
+    original = sys.__stdout__
+    if original:
+        original.flush()
+    saved = os.dup(1)
+    try:
+        with open(os.devnull, "wb") as sink:  # noqa: PTH123 - a device
+            os.dup2(sink.fileno(), 1)
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        if original:
+            original.flush()
+        os.dup2(saved, 1)
+        os.close(saved)
