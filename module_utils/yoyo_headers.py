@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator
 
 from .yoyo_model import BadFileError, Header, MigrationFile
 from .yoyo_sql import skip_blank
@@ -40,27 +40,69 @@ def _python_header(file: MigrationFile, content: bytes) -> Header:
         tree = ast.parse(content)
     except SyntaxError as failure:
         raise BadFileError(file.path, f"not valid Python: {failure.msg}", line=failure.lineno) from None
-    declared: dict[str, object] = {}
-    reversible = False
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Assign) and node.col_offset == 0:
-            for target in node.targets:
-                if isinstance(target, ast.Name) and target.id in ("__depends__", "__transactional__"):
-                    declared[target.id] = _literal(file, target.id, node)
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "step":
-            reversible = reversible or len(node.args) > 1 or any(k.arg == "rollback" for k in node.keywords)
-    depends = declared.get("__depends__", ())
-    names = [depends] if isinstance(depends, str) else list(depends) if isinstance(depends, Iterable) else []
-    return Header(
-        depends=frozenset(str(name) for name in names),
-        transactional=bool(declared.get("__transactional__", True)),
-        reversible=reversible,
-    )
+    depends: frozenset[str] = frozenset()
+    transactional = True
+    for name, value in _assignments(tree):
+        if name == "__depends__":
+            depends = _ids(file, value)
+        elif name == "__transactional__":
+            transactional = bool(_literal(file, name, value))
+    return Header(depends, transactional, reversible=_is_reversible(tree))
 
 
-def _literal(file: MigrationFile, name: str, node: ast.Assign) -> object:
+def _assignments(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
+    """The names that the module's own statements assign to, with the expression."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign):
+            targets, value = node.targets, node.value
+        elif isinstance(node, ast.AnnAssign) and node.value:
+            targets, value = [node.target], node.value
+        else:
+            continue
+        yield from ((target.id, value) for target in targets if isinstance(target, ast.Name))
+
+
+def _ids(file: MigrationFile, value: ast.expr) -> frozenset[str]:
+    found = _literal(file, "__depends__", value)
+    if isinstance(found, str):
+        return frozenset([found])
+    # `yoyo new` writes {} for a migration that depends on nothing.
+    ids = () if found == {} else found
+    if not isinstance(ids, (set, list, tuple)) or not all(isinstance(id, str) for id in ids):
+        message = "__depends__ must be an id or a set, list or tuple of ids, which are strings"
+        raise BadFileError(file.path, message, line=value.lineno)
+    return frozenset(ids)
+
+
+def _literal(file: MigrationFile, name: str, value: ast.expr) -> object:
     try:
-        return ast.literal_eval(node.value)
+        return ast.literal_eval(value)
     except ValueError:
         message = f"{name} must be a literal, because the plan is made without running the file"
-        raise BadFileError(file.path, message, line=node.lineno) from None
+    except TypeError as failure:  # such as a list within a set
+        message = f"{name}: {failure}"
+    raise BadFileError(file.path, message, line=value.lineno)
+
+
+def _is_reversible(tree: ast.Module) -> bool:
+    """Whether every step has a rollback. Those of a group or a list are calls of step() like any other."""
+    names = {"step"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module in ("yoyo", "yoyo.migrations"):
+            names |= {alias.asname for alias in node.names if alias.name == "step" and alias.asname}
+    steps = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and _is_step(node.func, names)]
+    return bool(steps) and all(map(_has_rollback, steps))
+
+
+def _is_step(called: ast.expr, names: set[str]) -> bool:
+    if isinstance(called, ast.Attribute):
+        return called.attr == "step"
+    return isinstance(called, ast.Name) and called.id in names
+
+
+def _has_rollback(step: ast.Call) -> bool:
+    """Whether the call names a rollback. What arrives in *args or **kwargs nobody knows yet."""
+    given = [argument.value for argument in step.keywords if argument.arg == "rollback"]
+    if not any(isinstance(argument, ast.Starred) for argument in step.args[:2]):
+        given += step.args[1:2]
+    return any(not (isinstance(value, ast.Constant) and value.value is None) for value in given)

@@ -113,10 +113,71 @@ def test_the_header_of_a_python_file_is_read_without_running_it() -> None:
     assert header("__depends__ = 'a'", "001.py").depends == {"a"}
 
 
-def test_a_dependency_that_is_computed_is_refused_with_its_line() -> None:
-    with pytest.raises(BadFileError, match="literal") as bad:
-        header("\n__depends__ = compute()", "001.py")
+@pytest.mark.parametrize(
+    "declaration",
+    [
+        "__depends__: set = {'a'}",
+        "from yoyo import step; __depends__ = ['a']",
+        "__depends__ = other = ('a',)",
+        "__depends__ = {\n    'a',\n}",
+    ],
+)
+def test_a_declaration_is_any_assignment_of_the_module_s_own(declaration: str) -> None:
+    assert header(declaration, "001.py").depends == {"a"}
+
+
+@pytest.mark.parametrize(
+    "code", ["__depends__ = {}", "__depends__: set", "__depends__ = set()", "def f(): __depends__ = {'a'}"]
+)
+def test_a_python_file_may_depend_on_nothing(code: str) -> None:
+    assert header(code, "001.py").depends == set()
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("compute()", "literal"),
+        ("{['a']}", "unhashable"),
+        ("7", "set, list or tuple"),
+        ("[7]", "set, list or tuple"),
+        ("None", "set, list or tuple"),
+        ("b'a'", "set, list or tuple"),
+        ("{'a': 1}", "set, list or tuple"),
+    ],
+)
+def test_dependencies_that_are_no_ids_are_refused_with_their_line(value: str, said: str) -> None:
+    with pytest.raises(BadFileError, match=said) as bad:
+        header(f"\n__depends__ = {value}", "001.py")
     assert bad.value.error.line == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "reversible"),
+    [
+        ("step('x', 'y')", True),
+        ("step('x', rollback=undo)", True),
+        ("yoyo.step('x', 'y')", True),
+        ("from yoyo import step as s\ns('x', 'y')", True),
+        ("steps = [step('x', 'y'), step('z', 'w')]", True),
+        ("group(step('x', 'y'), step('z', 'w'))", True),
+        ("for t in TABLES:\n    step(create(t), drop(t))", True),
+        ("step('x', '')", True),
+        ("", False),
+        ("step('x')", False),
+        ("step('x', None)", False),
+        ("step('x', rollback=None)", False),
+        ("step('x', ignore_errors='all')", False),
+        ("step('x', 'y')\nstep('z')", False),
+        ("yoyo.step('x')\nstep('z', 'w')", False),
+        ("from yoyo import step as s\nstep('x', 'y')\ns('z')", False),
+        ("steps = [step('x', 'y'), step('z')]", False),
+        ("group(steps=[step('x', 'y'), step('z', None)])", False),
+        ("step(*pair)", False),
+        ("step('x', **more)", False),
+    ],
+)
+def test_a_python_file_is_reversible_if_every_step_is(code: str, reversible: bool) -> None:
+    assert header(code, "001.py").reversible is reversible
 
 
 def test_python_that_does_not_parse_is_refused_with_its_line() -> None:
