@@ -17,6 +17,7 @@ class ActionModule(ActionBase):
     """Runs the module of the task's own name, with the files of `source` as one more argument."""
 
     TRANSFERS_FILES = False
+    _supports_async = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
@@ -25,7 +26,12 @@ class ActionModule(ActionBase):
             arguments["source"] = self._locate(arguments["source"])
             arguments["_archive"] = _pack(arguments["source"])
         name = self._task.resolved_action or self._task.action
-        result.update(self._execute_module(module_name=name, module_args=arguments, task_vars=task_vars))
+        wrap_async = self._task.async_val and not self._connection.has_native_async
+        result.update(
+            self._execute_module(
+                module_name=name, module_args=arguments, task_vars=task_vars, wrap_async=wrap_async
+            )
+        )
         return result
 
     def _locate(self, source: str) -> str:

@@ -154,6 +154,9 @@ options:
     type: bool
     default: true
 attributes:
+  async:
+    support: full
+    description: Supports the C(async) keyword, for migrations that take longer than a connection lasts.
   check_mode:
     support: full
     description: Predicts what a run would do without changing anything.

@@ -45,9 +45,16 @@ class Playbook:
             "login_db": database.name,
         }
 
-    def run(self, *flags: str, module: str = "yoyo_migrate", **options: Any) -> tuple[dict[str, Any], str]:
+    def run(
+        self,
+        *flags: str,
+        module: str = "yoyo_migrate",
+        keywords: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> tuple[dict[str, Any], str]:
         """The task's result and everything that ansible-playbook printed."""
         task = {module: {**self.login, **options}, "register": "result", "ignore_errors": True}
+        task.update(keywords or {})
         written = self.path / "result.json"
         save = {
             "ansible.builtin.copy": {"content": "{{ result | to_json }}", "dest": str(written)},
@@ -65,6 +72,7 @@ class Playbook:
             "ANSIBLE_MODULE_UTILS": str(ROOT / "module_utils"),
             "ANSIBLE_LOCAL_TEMP": str(self.path / "controller"),
             "ANSIBLE_REMOTE_TEMP": str(self.path / "host"),
+            "ANSIBLE_ASYNC_DIR": str(self.path / "async"),
             "ANSIBLE_NOCOLOR": "1",
         }
         command = [sys.executable, "-m", "ansible", "playbook", *flags, "playbook.yml"]
@@ -98,6 +106,22 @@ def test_a_source_on_the_controller_is_applied_and_nothing_is_left_on_the_host(
     result, _output = playbook.run(source="migrations")
     assert [item["id"] for item in result["applied"]] == ["001_größe", "002_rooms"] == database.recorded()
     assert playbook.run(source=str(folder.path))[0]["changed"] is False
+    assert not any((playbook.path / "host").glob("**/*.sql"))
+
+
+def test_it_runs_in_the_background_of_an_async_task(
+    playbook: Playbook, folder: Folder, database: Database
+) -> None:
+    folder.write("001_slow", "SELECT pg_sleep(2);")
+    path = folder.write("002_bad", "SELECT 1;\nSELEC 2;")
+    keywords = {"async": 60, "poll": 1}
+    result, shown = playbook.run(source="migrations", keywords=keywords)
+    assert "ASYNC POLL" in shown
+    assert (result["error"]["file"], result["error"]["line"]) == (str(path), 2)
+    path.unlink()
+    result, _output = playbook.run(source="migrations", keywords=keywords)
+    assert (result["failed"], result["changed"]) == (False, False)
+    assert database.recorded() == ["001_slow"]
     assert not any((playbook.path / "host").glob("**/*.sql"))
 
 
