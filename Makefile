@@ -30,8 +30,9 @@ lint: ## ansible-lint, yamllint, ruff, mypy, shellcheck, squawk
 
 unit: ## what needs no host
 	@bin/setup dev
-	pytest --quiet tests/bin tests/filter_plugins tests/module_utils tests/playbooks tests/test_arguments.py tests/test_sanity.py \
-	  tests/library/test_config_files.py tests/library/test_redis_live.py tests/library/test_service_current.py
+	pytest --quiet tests/bin tests/filter_plugins tests/module_utils tests/playbooks tests/roles \
+	  tests/test_arguments.py tests/test_sanity.py \
+	  tests/library/test_kernel_live.py tests/library/test_redis_live.py tests/library/test_service_current.py
 
 molecule: ## both Debians: bare, killed, converged, changed by hand, verified; the migration module; the runbook
 	@bin/setup dev

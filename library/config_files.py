@@ -78,118 +78,8 @@ written:
   elements: str
 """
 
-import glob
-import grp
-import os
-import pwd
-import re
-import stat
-import tempfile
-from dataclasses import dataclass
-from typing import Any
-
 from ansible.module_utils.basic import AnsibleModule
-
-# Redis's ACL files hold passwords as SHA-256; a diff shows enough to tell two apart.
-PASSWORD_HASH = re.compile(r"(#[0-9a-f]{8})[0-9a-f]{56}")
-
-
-@dataclass(frozen=True)
-class ConfigFile:
-    """A file as it should be, or as it is (content None: absent)."""
-
-    path: str
-    content: str | None
-    owner: str = ""
-    group: str = ""
-    mode: str = ""
-
-    def attributes(self) -> str:
-        """Owner, group and mode in one line, for a diff."""
-        return f"{self.owner}:{self.group} {self.mode}" if self.content is not None else ""
-
-
-def read(path: str) -> ConfigFile:
-    """The file at `path` as it is; a link counts as absent, because it would be replaced."""
-    try:
-        status = os.lstat(path)
-        if not stat.S_ISREG(status.st_mode):
-            return ConfigFile(path, None)
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            content = file.read()
-    except (FileNotFoundError, NotADirectoryError):
-        return ConfigFile(path, None)
-    return ConfigFile(
-        path,
-        content,
-        _name(pwd.getpwuid, status.st_uid),
-        _name(grp.getgrgid, status.st_gid),
-        f"{stat.S_IMODE(status.st_mode):04o}",
-    )
-
-
-def _name(lookup: Any, number: int) -> str:
-    """The user's or group's name, or its number where it has none."""
-    try:
-        return str(lookup(number)[0])
-    except KeyError:
-        return str(number)
-
-
-def write(wanted: ConfigFile) -> None:
-    """Replace the file by a rename, with its final owner and mode from the start."""
-    folder = os.path.dirname(wanted.path)
-    _make_folders(folder)
-    descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".new", dir=folder)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
-            os.fchown(file.fileno(), pwd.getpwnam(wanted.owner).pw_uid, grp.getgrnam(wanted.group).gr_gid)
-            os.fchmod(file.fileno(), int(wanted.mode, 8))
-            file.write(wanted.content or "")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, wanted.path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def _make_folders(folder: str) -> None:
-    """Make the missing folders of a path with mode 0755, whatever the umask."""
-    if not os.path.isdir(folder):
-        _make_folders(os.path.dirname(folder))
-        os.mkdir(folder)
-        os.chmod(folder, 0o755)  # noqa: S103  the services' own users have to reach their files
-
-
-def difference(current: ConfigFile, wanted: ConfigFile) -> dict[str, str]:
-    """The change as Ansible's --diff prints it: the text, or the attributes where only they differ."""
-    if current.content == wanted.content:
-        before, after = current.attributes() + "\n", wanted.attributes() + "\n"
-    else:
-        before, after = current.content or "", wanted.content or ""
-    before, after = (PASSWORD_HASH.sub(r"\1...", text) for text in (before, after))
-    return {
-        "before_header": current.path,
-        "after_header": wanted.path if wanted.content is not None else "(removed)",
-        "before": before,
-        "after": after,
-    }
-
-
-def plan(files: list[dict[str, Any]], purge: list[str]) -> list[tuple[ConfigFile, ConfigFile]]:
-    """The files that differ, as (current, wanted) pairs."""
-    changes = []
-    for entry in files:
-        wanted = ConfigFile(*(entry[key] for key in ("path", "content", "owner", "group", "mode")))
-        current = read(wanted.path)
-        keep = entry["once"] and current.content is not None
-        if current != wanted and not keep:
-            changes.append((current, wanted))
-    invited = {entry["path"] for entry in files}
-    found = {path for pattern in purge for path in glob.glob(pattern)}
-    changes += [(read(path), ConfigFile(path, None)) for path in sorted(found - invited)]
-    return changes
+from ansible.module_utils.owned_files import apply, difference, plan
 
 
 def main() -> None:
@@ -213,16 +103,11 @@ def main() -> None:
         supports_check_mode=True,
     )
     changes = plan(module.params["files"], module.params["purge"])
-    for current, wanted in changes:
-        if module.check_mode:
-            continue
+    if not module.check_mode:
         try:
-            if wanted.content is None:
-                os.unlink(current.path)
-            else:
-                write(wanted)
+            apply(changes)
         except (OSError, KeyError) as error:
-            module.fail_json(msg=f"{wanted.path}: {error}")
+            module.fail_json(msg=error.args[0])
     module.exit_json(
         changed=bool(changes),
         written=[wanted.path for _current, wanted in changes],

@@ -9,7 +9,7 @@ import stat
 
 import pytest
 
-from library.config_files import ConfigFile, difference, plan, read, write
+from module_utils.owned_files import ConfigFile, apply, difference, plan, read, write
 
 OWNER = pwd.getpwuid(os.getuid()).pw_name
 GROUP = grp.getgrgid(os.getgid()).gr_name
@@ -74,6 +74,12 @@ def test_failed_write_leaves_the_old_file_alone(existing):
         write(ConfigFile(str(existing), "new\n", "nobody-by-this-name", GROUP, "0640"))
     assert existing.read_text() == "old\n"
     assert len(list(existing.parent.iterdir())) == 1
+
+
+def test_failed_write_names_its_file(existing):
+    wanted = ConfigFile(str(existing), "new\n", "nobody-by-this-name", GROUP, "0640")
+    with pytest.raises(KeyError, match=f"{existing}: .*nobody-by-this-name"):
+        apply([(read(str(existing)), wanted)])
 
 
 def test_diff_shows_the_mode_where_only_it_differs(existing):
