@@ -76,7 +76,7 @@ skipped_values:
 import errno
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ansible.module_utils.basic import AnsibleModule
@@ -138,6 +138,23 @@ def overpromised(meminfo: str, ratio: int) -> str:
     return f"{kb['Committed_AS'] // 1024} MB are promised already, the limit would be {limit // 1024} MB"
 
 
+def put(values: Iterable[Value]) -> list[Value]:
+    """Tell the running kernel; the values that it turns out not to let anybody write.
+
+    Raises OSError, with the value's name in its text, for one that the kernel does not take.
+    """
+    refused = []
+    for value in values:
+        try:
+            with open(value.path, "w", encoding="ascii") as kernel:
+                kernel.write(value.wanted + "\n")
+        except OSError as error:
+            if error.errno not in READ_ONLY:
+                raise OSError(f"{name_of(value.path)} = {value.wanted}: {error.strerror}") from error
+            refused.append(value)
+    return refused
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -168,23 +185,17 @@ def main() -> None:
         if why:
             module.fail_json(
                 msg=f"vm.overcommit_memory = 2 would keep this host from starting processes: {why}. Stop "
-                "what else runs here, or leave it to the kernel: kernel_settings: {vm.overcommit_memory: null}"
+                "what else runs here, or leave it to the kernel by kernel_settings, "
+                "{vm.overcommit_memory: null}"
             )
 
-    refused = []
+    refused: list[Value] = []
     if not module.check_mode:
         try:
             apply(files)
+            refused = put(live)
         except (OSError, KeyError) as error:
             module.fail_json(msg=error.args[0])
-        for value in live:
-            try:
-                with open(value.path, "w", encoding="ascii") as kernel:
-                    kernel.write(value.wanted + "\n")
-            except OSError as error:
-                if error.errno not in READ_ONLY:
-                    module.fail_json(msg=f"{name_of(value.path)} = {value.wanted}: {error.strerror}")
-                refused.append(value)
 
     done = [value for value in live if value not in refused]
     skipped = [value for value in differing if value not in done]

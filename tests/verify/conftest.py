@@ -41,6 +41,7 @@ class Host:
     ssh: dict[str, str]
     container: str
     ports: dict[str, int]
+    kernel: dict[str, dict[str, Any]]
     postgresql_version: str
     migrations_pending: list[str]
     migrations_differing: list[str]

@@ -8,6 +8,10 @@ import ssl
 
 import pytest
 
+from filter_plugins.kernel_settings import LIMITS, TRANSPARENT_HUGE_PAGES
+
+from .kernel import huge_pages_row, setting_row, shown_value
+
 
 def _expected_ports(host):
     return {int(port) for service, port in host.ports.items() if service.split("_")[0] in host.groups}
@@ -51,6 +55,30 @@ def test_unit_runs_and_is_enabled(shell, any_host, saw, group, unit):
 
 def test_stock_redis_does_not_run(shell, any_host, saw):
     saw("inactive", shell(any_host).run("systemctl is-active redis-server").stdout.strip())
+
+
+@pytest.mark.parametrize("name", [*LIMITS, TRANSPARENT_HUGE_PAGES])
+def test_kernel_has_the_setting(shell, any_host, saw, name):
+    if name not in any_host.kernel:
+        return  # it is left to the kernel
+    setting = any_host.kernel[name]
+    run = shell(any_host)
+    value = shown_value(run.check_output("cat %s", setting["path"]))
+    writable = run.run("test -w %s", setting["path"]).succeeded
+    saw(*setting_row(str(setting["value"]), value, writable))
+
+
+def test_no_huge_page_lies_idle(shell, database, saw):
+    run = shell(database)
+    unit = f"postgresql@{database.postgresql_version}-main"
+    maps = "grep -q anon_hugepage /proc/$(systemctl show --property MainPID --value %s)/maps"
+    saw(
+        *huge_pages_row(
+            run.check_output("cat /proc/meminfo"),
+            run.run("test -w /proc/sys/vm/nr_hugepages").succeeded,
+            run.run(maps, unit).succeeded,
+        )
+    )
 
 
 @pytest.mark.parametrize("service", ["redis_sessions", "redis_realtime"])
