@@ -72,6 +72,7 @@ def untouched(environment):
         ({"common_distributions": {"11": "bullseye"}}, ["runs Debian", "allowed: Debian 11"]),
         ({"chat_database_migrations": "/nowhere"}, ["chat_database_migrations", "/nowhere"]),
         ({"preflight_independent_hosts": False}, ["bookworm, trixie", "allowed: one"]),
+        ({"kernel_settings": {"vm.swappiness": 500}}, ["vm.swappiness is 500", "from 0 to 200"]),
         ({"redis_instances": {"sessions": EVICTING}}, ["allkeys-lru", "noeviction", "realtime"]),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

@@ -14,6 +14,7 @@ PGBOUNCER_DROP_IN = "/etc/systemd/system/pgbouncer.service.d/chat.conf"
 # A task's name, and what --diff or its output shows of the change.
 DRIFT = {
     "packages : Hold back what the packages would start": "Restart=no",
+    "kernel : Keep the kernel's settings": "vm.swappiness = 60",
     "postgresql : Write PostgreSQL's configuration": "work_mem = '1MB'",
     "postgresql : Run PostgreSQL with what its files say": "reload postgresql@",
     "chat_database : Keep the roles with exactly these attributes": "chat_app",
@@ -33,6 +34,7 @@ def _changes_by_hand(environment, password):
         )
         environment.psql(host, "SELECT pg_reload_conf()")
         environment.shell(host, f"REDISCLI_AUTH={password} {REDIS} CONFIG SET maxmemory-policy allkeys-lru")
+        environment.shell(host, "sed -i '/^vm.swappiness/s/1/60/' /etc/sysctl.d/60-chat.conf")
         environment.shell(host, f"sed -i s/Restart=on-failure/Restart=no/ {PGBOUNCER_DROP_IN}")
 
 

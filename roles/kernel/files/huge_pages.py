@@ -18,6 +18,7 @@ from pathlib import Path
 
 POOL = Path("/proc/sys/vm/nr_hugepages")
 MEMORY = Path("/proc/meminfo")
+AS_POSTGRES = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"]  # no session, no log line
 
 
 def in_use(meminfo: str) -> int:
@@ -48,7 +49,7 @@ def ask(cluster: str) -> Callable[[str], str]:
     postgres = [f"/usr/lib/postgresql/{version}/bin/postgres", "-D", f"/etc/postgresql/{version}/{name}"]
 
     def setting(wanted: str) -> str:
-        command = ["runuser", "-u", "postgres", "--", *postgres, "-C", wanted]
+        command = [*AS_POSTGRES, *postgres, "-C", wanted]
         return subprocess.run(
             command, stdout=subprocess.PIPE, text=True, check=True, timeout=60, cwd="/"
         ).stdout.strip()
