@@ -15,6 +15,7 @@ from ansible.errors import AnsibleFilterError
 # Not a sysctl, so it lies elsewhere.
 TRANSPARENT_HUGE_PAGES = "transparent_hugepage"
 SOMAXCONN_DEFAULT = 4096  # the kernel's own since 5.4; never lowered
+HALF_SECOND_MB = {"hdd": 64, "ssd": 256, "nvme": 512}  # what such a disk writes at least
 MODES = ("always", "madvise", "never")
 
 # What the kernel takes, of the settings that an inventory may set.
@@ -34,14 +35,14 @@ def kernel_settings(host: Mapping[str, Any], overrides: Mapping[str, Any]) -> Se
     """Each setting's name to {"value", "why", "path"}, in an order in which they can be applied.
 
     `host`: memory_mb (what the roles may plan with), total_mb and swap_mb (what the kernel has),
-    rotates (the disk), postgresql and redis (whether they are here), persists (whether a Redis does),
+    disk (hdd, ssd or nvme), postgresql and redis (whether they are here), persists (whether a Redis does),
     promised_mb (the ledger's daemons), fits (the ledger), backlogs (daemon to connections that may wait).
     `overrides`: other values by name; None leaves a setting to the kernel.
     Raises AnsibleFilterError for a value that the kernel would refuse.
     """
     computed = {
         **_swapping(),
-        **_writeback(int(host["memory_mb"]), bool(host["rotates"])),
+        **_writeback(int(host["memory_mb"]), str(host["disk"])),
         **_overcommit(host),
         **_backlog(host["backlogs"]),
         **_transparent_huge_pages(),
@@ -97,23 +98,23 @@ def _swapping() -> dict[str, tuple[Any, str]]:
     }
 
 
-def _writeback(memory_mb: int, rotates: bool) -> dict[str, tuple[Any, str]]:
+def _writeback(memory_mb: int, disk: str) -> dict[str, tuple[Any, str]]:
     """How much written data may wait: what the disk takes in half a second, and in two seconds.
 
     The stock 10 % and 20 % of memory let gigabytes gather, for which a checkpoint's fsync then waits; on
     a small host they are the less, and hold.
     """
-    disk, half_second_mb = ("a spinning disk", 64) if rotates else ("flash", 256)
+    half_second_mb = HALF_SECOND_MB[disk]
     background = min(half_second_mb, memory_mb * 10 // 100)
     most = min(4 * half_second_mb, memory_mb * 20 // 100)
     return {
         "vm.dirty_background_bytes": (
             background * 2**20,
-            f"{background} MB: the kernel writes to {disk} early, so that fsync finds little left.",
+            f"{background} MB: the disk ({disk}) is written to early, so that fsync finds little left.",
         ),
         "vm.dirty_bytes": (
             most * 2**20,
-            f"{most} MB: what {disk} writes in about two seconds; beyond it writers wait.",
+            f"{most} MB: what the disk ({disk}) writes in about two seconds; beyond it writers wait.",
         ),
     }
 

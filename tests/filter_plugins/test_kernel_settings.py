@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from filter_plugins.kernel_settings import kernel_settings, overcommit_ratio
-from filter_plugins.sizing import (
-    max_connections,
+from filter_plugins.ledgers import (
     memory_ledger,
-    pgbouncer_memory,
-    postgresql_memory,
-    postgresql_sizes,
+    pgbouncer_memory_rows,
+    pool_size,
+    postgresql_share,
     system_reserve,
 )
+from filter_plugins.postgresql_tuning import max_connections, postgresql_memory_rows, tune_memory
 
 MEMORY = st.integers(min_value=1024, max_value=1_048_576)
 
@@ -25,7 +25,7 @@ def host(**changes):
         "memory_mb": 16384,
         "total_mb": 16384,
         "swap_mb": 0,
-        "rotates": False,
+        "disk": "ssd",
         "postgresql": True,
         "redis": True,
         "persists": True,
@@ -75,14 +75,14 @@ def test_ratio_is_set_before_the_mode_that_uses_it():
 
 @given(memory=MEMORY, swap=st.integers(min_value=0, max_value=65536), huge=st.booleans())
 def test_commit_limit_holds_the_ledger_and_leaves_the_page_cache_its_part(memory, swap, huge):
-    connections = max_connections(55)
-    sizes = postgresql_sizes(memory * 8 // 10, connections, 4, 100)
-    entries = {"PostgreSQL": postgresql_memory(sizes, connections), "PgBouncer": pgbouncer_memory(1000)}
-    if not memory_ledger(memory, entries)["fits"]:
+    connections = max_connections(3 * pool_size(4, memory), 10)
+    table = tune_memory(postgresql_share(memory, False), connections, 4, 50)
+    rows = [*postgresql_memory_rows(table, 50), *pgbouncer_memory_rows(1000)]
+    if not memory_ledger(memory, rows)["fits"]:
         return
-    promised = sum(entries.values())
+    promised = sum(row["mb"] for row in rows)
     ratio = overcommit_ratio(memory, memory, swap, promised)
-    huge_mb = sizes["shared_buffers"] if huge else 0
+    huge_mb = int(table["shared_buffers"]["value"].removesuffix("MB")) if huge else 0
     limit = (memory - huge_mb) * ratio // 100 + swap
     assert limit >= promised - huge_mb + system_reserve(memory) // 2 - 1
     if swap < memory // 4:  # with more of it the limit is at its least, which is swap alone
@@ -105,13 +105,19 @@ def test_ratio_counts_swap_and_what_the_host_has_for_others(memory, total, swap,
 
 
 @pytest.mark.parametrize(
-    ("memory", "rotates", "background_mb", "most_mb"),
-    [(65536, False, 256, 1024), (65536, True, 64, 256), (1024, False, 102, 204), (1024, True, 64, 204)],
+    ("memory", "disk", "background_mb", "most_mb"),
+    [
+        (65536, "nvme", 512, 2048),
+        (65536, "ssd", 256, 1024),
+        (65536, "hdd", 64, 256),
+        (1024, "ssd", 102, 204),
+        (1024, "hdd", 64, 204),
+    ],
 )
 def test_dirty_memory_follows_the_disk_and_never_exceeds_the_stock_shares(
-    memory, rotates, background_mb, most_mb
+    memory, disk, background_mb, most_mb
 ):
-    seen = values(memory_mb=memory, rotates=rotates)
+    seen = values(memory_mb=memory, disk=disk)
     assert seen["vm.dirty_background_bytes"] == background_mb * 2**20
     assert seen["vm.dirty_bytes"] == most_mb * 2**20
 
