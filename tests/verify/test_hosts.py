@@ -1,10 +1,6 @@
-"""What listens and runs on each host, and its certificate."""
+"""What listens and runs on each host, and how it is confined."""
 
 from __future__ import annotations
-
-import datetime
-import socket
-import ssl
 
 import pytest
 
@@ -81,14 +77,54 @@ def test_no_huge_page_lies_idle(shell, database, saw):
     )
 
 
-@pytest.mark.parametrize("service", ["redis_sessions", "redis_realtime"])
-def test_certificate_holds_the_address_for_30_days(app, subject, tunnel, saw, service):
-    server = subject.serving(service.split("_")[0], app)
-    context = ssl.create_default_context(cafile=subject.ca)
-    with (
-        socket.create_connection(("127.0.0.1", tunnel(app, service)), timeout=10) as raw,
-        context.wrap_socket(raw, server_hostname=server.address) as secured,
-    ):
-        ends = ssl.cert_time_to_seconds(secured.getpeercert()["notAfter"])
-    left = datetime.datetime.fromtimestamp(ends, datetime.UTC) - datetime.datetime.now(datetime.UTC)
-    saw("over 30 days", "over 30 days" if left.days > 30 else f"{left.days} days")
+CONFINED = pytest.mark.parametrize(
+    ("group", "unit"),
+    [("postgresql", "postgresql@{version}-main"), ("pgbouncer", "pgbouncer")],
+    ids=["postgresql", "pgbouncer"],
+)
+
+
+@CONFINED
+def test_unit_is_little_exposed(shell, any_host, saw, group, unit):
+    _skip_elsewhere(any_host, group)
+    unit = unit.format(version=any_host.postgresql_version)
+    verdict = shell(any_host).check_output("systemd-analyze security --no-pager %s | tail -n 1", unit)
+    exposure = float(verdict.split(":")[1].split()[0])
+    saw(f"{exposure}, at most 3.0", f"{exposure}, {'at most' if exposure <= 3.0 else 'over'} 3.0")
+
+
+@CONFINED
+def test_process_is_confined(shell, any_host, saw, group, unit):
+    """What the kernel says of the main process: systemd passes over what a host does not grant it."""
+    _skip_elsewhere(any_host, group)
+    unit = unit.format(version=any_host.postgresql_version)
+    said = shell(any_host).check_output(
+        "cd /proc/$(systemctl show --property MainPID --value %s) && cat status && grep ' / / ' mountinfo",
+        unit,
+    )
+    *status, root = said.splitlines()
+    process = dict(line.split(":", 1) for line in status if ":" in line)
+    saw(
+        ("capabilities 0", "no new privileges 1", "seccomp 2", "/ ro"),
+        (
+            f"capabilities {int(process['CapBnd'], 16)}",
+            f"no new privileges {process['NoNewPrivs'].strip()}",
+            f"seccomp {process['Seccomp'].strip()}",
+            f"/ {root.split()[5].split(',')[0]}",
+        ),
+    )
+
+
+def _skip_elsewhere(host, group):
+    if group not in host.groups:
+        pytest.skip(f"{host} is not in the group {group}")
+
+
+def test_files_are_closed_to_others(shell, any_host, saw):
+    # Debian's psql reads postgresql.conf as whoever calls it; only paths are in it.
+    open_files = shell(any_host).run(
+        "find /etc/pgbouncer /etc/postgresql /etc/redis /etc/ssl/private/chat.key /var/log/postgresql"
+        " -type f -perm /0137 -not -path '/etc/postgresql/*/main/postgresql.conf';"
+        " find /var/lib/postgresql/*/main -maxdepth 0 -perm /0077"
+    )
+    saw("none", " ".join(open_files.stdout.split()) or "none")

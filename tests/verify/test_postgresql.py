@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 import psycopg
 import pytest
 
@@ -124,12 +126,86 @@ def test_every_login_role_has_a_connection_limit(shell, database, saw):
 
 
 def test_every_role_has_its_timeouts(shell, database, saw):
+    statements = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"]
+    due = {
+        "chat_app": [*statements, "transaction_timeout"],
+        "chat_owner": [*statements, "idle_session_timeout"],
+        "chat_readonly": [*statements, "transaction_timeout", "idle_session_timeout"],
+        "pgbouncer": ["statement_timeout"],
+    }
+    pairs = ", ".join(f"('{role}', '{name}')" for role, names in due.items() for name in names)
     query = (
-        "SELECT string_agg(rolname, ' ' ORDER BY rolname) FROM pg_roles"
-        " WHERE rolname LIKE 'chat%' AND rolconfig::text LIKE '%statement_timeout=%'"
-        " AND rolconfig::text LIKE '%lock_timeout=%'"
+        f"SELECT coalesce(string_agg(role || ' ' || due.name, ', '), 'none') FROM (VALUES {pairs})"
+        " AS due (role, name) JOIN pg_settings ON pg_settings.name = due.name"  # that the version has
+        " WHERE NOT EXISTS (SELECT FROM pg_roles, unnest(rolconfig) AS entry"
+        "  WHERE rolname = role AND entry ~ ('^' || due.name || '=[1-9]'))"
     )
-    saw("chat_app chat_owner chat_readonly", psql(shell, database, query))
+    saw("none", psql(shell, database, query))
+
+
+def test_superuser_is_one_and_local(shell, database, saw):
+    query = (
+        "SELECT (SELECT string_agg(rolname, ' ') FROM pg_roles WHERE rolsuper),"
+        " string_agg(DISTINCT type, ' ') FROM pg_hba_file_rules WHERE user_name && '{postgres,all}'"
+    )
+    saw("postgres|local", psql(shell, database, query))
+
+
+def test_network_lines_want_tls_and_scram(shell, database, saw):
+    query = (
+        "SELECT string_agg(DISTINCT type || ' ' || auth_method, ', ') FROM pg_hba_file_rules"
+        " WHERE type <> 'local'"
+    )
+    saw("hostssl scram-sha-256", psql(shell, database, query))
+
+
+def test_every_password_is_a_scram_verifier(shell, database, saw):
+    query = "SELECT count(*) FROM pg_authid WHERE rolpassword NOT LIKE 'SCRAM-SHA-256$%'"
+    saw("0 others", f"{psql(shell, database, query)} others")
+
+
+def test_log_says_who_did_what_and_not_with_what(shell, database, saw):
+    query = (
+        "SELECT coalesce(string_agg(name || ' = ' || seen, ', '), 'none differ') FROM (VALUES"
+        " ('log_connections', 'on'), ('log_disconnections', 'on'), ('log_lock_waits', 'on'),"
+        " ('log_statement', 'none'), ('log_parameter_max_length', '0'), ('log_timezone', 'UTC'),"
+        " ('pgaudit.log', 'ddl, role'), ('pgaudit.log_parameter', 'off')"
+        ") AS due (name, expected), current_setting(name, true) AS seen"
+        " WHERE seen IS DISTINCT FROM expected"
+    )
+    saw("none differ", psql(shell, database, query))
+
+
+def test_log_line_names_user_database_and_host(shell, database, saw):
+    prefix = psql(shell, database, "SHOW log_line_prefix")
+    saw("%u %d %h", " ".join(part for part in ("%u", "%d", "%h") if part in prefix))
+
+
+def test_change_of_the_schema_is_audited(shell, database, saw):
+    name = f"verify_{uuid.uuid4().hex}"
+    psql(shell, database, f"BEGIN; CREATE TABLE {name} (); ROLLBACK")
+    log = f"/var/log/postgresql/postgresql-{database.postgresql_version}-main.log"
+    lines = shell(database).run("grep -- %s %s", name, log).stdout.splitlines()
+    saw(1, sum("AUDIT: SESSION," in line and ",DDL,CREATE TABLE," in line for line in lines))
+
+
+def test_what_the_owner_creates_is_the_applications_and_nobody_elses(shell, database, saw):
+    query = (
+        "BEGIN; SET LOCAL ROLE chat_owner;"
+        " CREATE TABLE verify_new (); CREATE SEQUENCE verify_new_seq;"
+        " CREATE FUNCTION verify_new() RETURNS int LANGUAGE sql AS 'SELECT 1';"
+        " SELECT string_agg(split_part(entry::text, '/', 1), ' ' ORDER BY kind, entry::text) FROM ("
+        "  SELECT 1, relacl FROM pg_class WHERE oid = 'verify_new'::regclass"
+        "  UNION ALL SELECT 2, relacl FROM pg_class WHERE oid = 'verify_new_seq'::regclass"
+        "  UNION ALL SELECT 3, proacl FROM pg_proc WHERE oid = 'verify_new'::regproc"
+        " ) AS object (kind, acl), unnest(acl) AS entry WHERE entry::text NOT LIKE 'chat_owner=%'; ROLLBACK"
+    )
+    saw("chat_app=arwd chat_readonly=r chat_app=rU chat_app=X", psql(shell, database, query))
+
+
+def test_session_that_switches_jit_on_goes_on_without(shell, database, saw):
+    query = "SET jit = on; SET jit_above_cost = 0; SELECT count(*) > 0 FROM pg_class"
+    saw("t", psql(shell, database, query))
 
 
 def test_data_checksums(shell, database, saw):
@@ -162,7 +238,7 @@ def test_no_setting_waits_for_a_restart(shell, database, saw):
 def test_public_has_no_right(shell, database, saw):
     query = (
         "SELECT count(*) FROM ("
-        " SELECT coalesce(datacl, acldefault('d', datdba)) FROM pg_database WHERE datname = 'chat'"
+        " SELECT coalesce(datacl, acldefault('d', datdba)) FROM pg_database WHERE datallowconn"
         " UNION ALL SELECT coalesce(nspacl, acldefault('n', nspowner)) FROM pg_namespace"
         "  WHERE nspname IN ('public', 'migrations', 'pgbouncer')"
         " UNION ALL SELECT coalesce(relacl, acldefault('r', relowner)) FROM pg_class"
