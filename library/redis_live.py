@@ -172,10 +172,10 @@ def main() -> None:
     try:
         current = {str(name): str(value) for name, value in client.config_get("*").items()}
         current_users = users("\n".join(str(line) for line in client.acl_list()))
-    except redis.exceptions.AuthenticationError:
-        # The file has a newer password than the process.
-        module.exit_json(**{**result, "restart_for": [f"password of {parameters['username']}"]})
     except redis.exceptions.RedisError as error:
+        # The file has a newer password than the process. Debian 12's redis-py has no class for that answer.
+        if isinstance(error, redis.exceptions.AuthenticationError) or str(error).startswith("WRONGPASS"):
+            module.exit_json(**{**result, "restart_for": [f"password of {parameters['username']}"]})
         module.fail_json(msg=f"{parameters['socket']}: {error}")
 
     wanted = {name: str(value) for name, value in parameters["settings"].items()}
