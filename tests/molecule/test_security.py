@@ -20,7 +20,8 @@ SSL_REQUEST = struct.pack("!ii", 8, 80877103)  # PostgreSQL's protocol asks firs
 
 # What the system and the daemons wrote, as text.
 LOGS = (
-    "find /var/log -type f -not -path '/var/log/journal/*' -exec cat {} +; journalctl --all --output verbose"
+    "{ find /var/log -type f -not -path '/var/log/journal/*' -exec cat {} +;"
+    " journalctl --all --output verbose; } | tr -cd '\\11\\12\\40-\\176'"
 )
 
 
