@@ -132,7 +132,7 @@ def test_python_migrations_need_consent_and_run_in_their_transaction(
     run: Runner, database: Database, folder: Folder
 ) -> None:
     code = "from yoyo import step\nprint('noise')\nstep('CREATE TABLE p (n int)', 'DROP TABLE p')\n"
-    code += "step(lambda connection: connection.execute('INSERT INTO p VALUES (1)'))\n"
+    code += "step(lambda connection: connection.execute('INSERT INTO p VALUES (1)'), 'DELETE FROM p')\n"
     folder.write("001_python.py", code)
     assert "allow_python" in run.fails()["msg"]
     run(allow_python=True)
