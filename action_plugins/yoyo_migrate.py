@@ -17,9 +17,9 @@ class ActionModule(ActionBase):
     """Runs the module of the task's own name, with the files of `source` as one more argument."""
 
     TRANSFERS_FILES = False
-    _supports_async = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        self._supports_async = True  # an attribute of the class is not enough: in 2.14 __init__ sets it
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = dict(self._task.args)
         if isinstance(arguments.get("source"), str):
