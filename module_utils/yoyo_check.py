@@ -19,9 +19,12 @@ _PREFIX = (
 )
 
 
-def check_syntax(connection: Connection, steps: Iterable[Step], migrations: Migrations) -> None:
-    """Raise MigrationError for the first file of `steps` that is not SQL, with line and column.
+def check_files(
+    connection: Connection, steps: Iterable[Step], migrations: Migrations, *, parse: bool
+) -> None:
+    """Raise MigrationError for the first file of `steps` that a run would refuse, with its line.
 
+    With `parse` the server has a look at each: then also for one that is not SQL, with line and column.
     Expects an open transaction, which it keeps usable.
     """
     for step in steps:
@@ -29,7 +32,7 @@ def check_syntax(connection: Connection, steps: Iterable[Step], migrations: Migr
         if path is None or path.endswith(".py"):
             continue
         script = migrations.content(path)
-        detail = _refusal(script, step) or _syntax_error(connection, script)
+        detail = _refusal(script, step) or (_syntax_error(connection, script) if parse else None)
         if detail:
             raise MigrationError(
                 replace(detail, id=step.id, file=path), "Nothing was changed; correct the file."

@@ -12,7 +12,7 @@ from psycopg import sql
 from .yoyo_db import Session, error_detail, last_rows
 from .yoyo_files import Migrations
 from .yoyo_lock import BlockerWatch, MigrationLock
-from .yoyo_model import DatabaseState, ErrorDetail, MigrationError, Step, remedy
+from .yoyo_model import BadFileError, DatabaseState, ErrorDetail, MigrationError, Step, remedy
 from .yoyo_record import Bookkeeping
 
 if TYPE_CHECKING:
@@ -91,7 +91,12 @@ class Execution:
         from .yoyo_python import PythonMigration
 
         content = self.migrations.content(step.file.path)
-        return PythonMigration(step.file, self.migrations.header(step.file), content)
+        try:
+            return PythonMigration(step.file, self.migrations.header(step.file), content)
+        except BadFileError as bad:
+            raise self.failed(
+                replace(bad.error, id=step.id), "Nothing of this file ran; correct it."
+            ) from None
 
     def prepare(self, *, begin: bool) -> None:
         """Reset the session, see that the lock is still ours, and begin a transaction: one round trip."""

@@ -194,7 +194,12 @@ class MigrationError(Exception):
 
     def __str__(self) -> str:
         problem = str(self.error)
-        return f"{problem}{'' if problem.endswith(('.', '?', '!')) else '.'} {self.next_step}"
+        parts = [_sentence(part) for part in (problem, self.error.hint) if part]
+        return " ".join([*parts, self.next_step])
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
 class BadFileError(Exception):

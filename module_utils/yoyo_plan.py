@@ -171,8 +171,9 @@ class _Planner:
         fixed = [file.id for file in undone_files if not self._header(file).reversible]
         if fixed and not self.request.allow_irreversible:
             self.refusals.append(
-                f"{_listed(fixed)} cannot be rolled back: there is no .rollback.sql beside it; "
-                "write one, or set allow_irreversible to forget the record and leave the schema as it is"
+                f"{_listed(fixed)} cannot be rolled back: there is no .rollback.sql beside the file, or a "
+                "step of a .py has no rollback. Write it, or set allow_irreversible to forget the record and "
+                "leave the rest as it is"
             )
         steps = [self._step("rollback", file) for file in undone_files]
         self._refuse_python(steps)

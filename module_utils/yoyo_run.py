@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from .yoyo_check import check_syntax
+from .yoyo_check import check_files
 from .yoyo_db import Session, Settings, error_detail
 from .yoyo_execution import Done, Execution
 from .yoyo_files import Migrations, readable_files
@@ -165,8 +165,7 @@ class Run:
         if self.plan.steps and not facts.is_standby:
             self._refuse_standby(facts)
         self._refuse(facts, book, will_write=not facts.is_standby)
-        if parse:
-            check_syntax(session.connection, self.plan.steps, migrations)
+        check_files(session.connection, self.plan.steps, migrations, parse=parse)
         for step in self.plan.steps:
             self.done.add(step)
 

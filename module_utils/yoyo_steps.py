@@ -19,6 +19,8 @@ from .yoyo_statements import run_statements
 if TYPE_CHECKING:
     from .yoyo_python import PythonMigration
 
+_STANDS_ALONE = "Put it into a file of its own that begins with the line: -- transactional: false"
+
 
 def run_step(execution: Execution, step: Step) -> None:
     """Run one step to its end, or raise MigrationError and leave no transaction open."""
@@ -98,7 +100,10 @@ def _attempt(execution: Execution, step: Step, run_migration: Callable[[], bool]
             raise execution.ended_transaction(step) from None
         if not is_disconnect(session.connection, failure.error):
             session.rollback()
-            return script_error_detail(failure, step.id, *execution.script(step))
+            detail = script_error_detail(failure, step.id, *execution.script(step))
+            # active_sql_transaction: VACUUM, CREATE INDEX CONCURRENTLY and the like
+            stands_alone = _STANDS_ALONE if detail.sqlstate == "25001" else None
+            return replace(detail, hint=detail.hint or stands_alone)
         return _outcome(execution, step, failure.error)
     except psycopg.Error as failure:
         if committing and isinstance(failure, errors.UndefinedObject):

@@ -114,7 +114,7 @@ def test_a_commit_inside_a_file_is_refused_with_its_line(
     path = folder.write(
         "001", f"CREATE TABLE t (n int);\n-- COMMIT;\n/* ; */ {keyword};\nCREATE TABLE u (n int);"
     )
-    failed = run.fails(check=check)
+    failed = run.fails(check=check, check_syntax=False)
     assert (failed["error"]["file"], failed["error"]["line"]) == (str(path), 3)
     assert keyword.split(maxsplit=1)[0].upper() in failed["msg"]
     assert database.tables() == []
@@ -160,6 +160,28 @@ def test_a_python_migration_that_commits_is_reported_as_partial(
     failed = run.fails(allow_python=True)
     assert failed["database_state"] == "partial"
     assert (database.tables(), database.recorded()) == (["public.t"], [])
+
+
+@pytest.mark.parametrize("statement", ["VACUUM", "CREATE INDEX CONCURRENTLY i ON t (n)"])
+def test_what_cannot_run_in_a_transaction_comes_with_the_header_that_it_needs(
+    run: Runner, database: Database, folder: Folder, statement: str
+) -> None:
+    folder.write("001", f"CREATE TABLE t (n int);\n{statement};")
+    error = run.fails()["error"]
+    assert (error["sqlstate"], error["line"]) == ("25001", 2)
+    assert "-- transactional: false" in error["hint"]
+    assert database.tables() == []
+
+
+def test_a_python_file_that_cannot_be_imported_keeps_what_came_before(
+    run: Runner, database: Database, folder: Folder
+) -> None:
+    folder.tables("001_users")
+    folder.write("002.py", "from yoyo import stepp\n")
+    failed = run.fails(allow_python=True)
+    assert (failed["error"]["id"], failed["database_state"]) == ("002", "earlier_migrations_kept")
+    assert "Nothing was changed" not in failed["msg"]
+    assert failed.ids() == database.recorded() == ["001_users"]
 
 
 def test_the_isolation_level_is_the_migration_s_to_choose(
