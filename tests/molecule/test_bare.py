@@ -61,13 +61,18 @@ def untouched(environment):
         ),
         (
             {"pgbouncer_application_processes": 100},
-            ["4000", "800", "pgbouncer_application_processes", "pgbouncer_max_client_conn to 5000"],
+            ["4000", "80", "pgbouncer_application_processes", "pgbouncer_max_client_conn to 5000"],
         ),
         (
             {"pgbouncer_application_overlap_percent": 500},
-            ["960", "800", "pgbouncer_application_overlap_percent"],
+            ["240", "80", "pgbouncer_application_overlap_percent"],
         ),
         ({"postgresql_operator_connections": 50, "postgresql_max_connections": 60}, ["25", "7 for it"]),
+        ({"pgbouncer_max_client_conn": 70000}, ["70000", "70119", "65536", "LimitNOFILE"]),
+        (
+            {"pgbouncer_query_timeout_s": 10},
+            ["pgbouncer_query_timeout_s", "10", "chat_database_statement_timeout_s"],
+        ),
         ({"common_client_networks": ["10.0.0.1/8"]}, ["common_client_networks", "10.0.0.1/8"]),
         ({"common_distributions": {"11": "bullseye"}}, ["runs Debian", "allowed: Debian 11"]),
         ({"chat_database_migrations": "/nowhere"}, ["chat_database_migrations", "/nowhere"]),

@@ -190,6 +190,7 @@ class Tunnel:
             local = _free_port()
             process = subprocess.Popen(
                 ["ssh", "-N", "-o", "ExitOnForwardFailure=yes", "-o", "ConnectTimeout=5", *app.ssh_options(),
+                 "-o", "LogLevel=ERROR",  # ssh would name each connection that a restarting service refuses
                  "-L", f"127.0.0.1:{local}:{server.address}:{server.ports[service]}",
                  "-p", str(app.ssh["port"]), f"{app.ssh['user']}@{app.ssh['host']}"]
             )  # fmt: skip

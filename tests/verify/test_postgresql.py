@@ -261,6 +261,30 @@ def test_pgbouncer_pools_by_transaction(shell, database, saw):
     saw("transaction", config["pool_mode"])
 
 
+@pytest.mark.parametrize("user", ["chat_app", "pgbouncer", "postgres"])
+def test_admin_console_is_closed_to_the_network(connect, saw, user):
+    said = refusal(psycopg.OperationalError, lambda: connect(user, dbname="pgbouncer"))
+    reasons = ("no authentication method", "login rejected", "not allowed")
+    saw("refused", "refused" if any(reason in said for reason in reasons) else said)
+
+
+def test_admin_console_is_closed_to_other_users_of_the_host(shell, database, saw):
+    said = shell(database).run(
+        "cd / && runuser -u nobody -- psql -Xq -h /var/run/postgresql -p %s -U pgbouncer"
+        " -d pgbouncer -c 'SHOW POOLS'",
+        str(database.ports["pgbouncer"]),
+    )
+    saw("refused", "refused" if said.failed and "FATAL" in said.stderr else said.stdout + said.stderr)
+
+
+def test_expired_password_opens_nothing_through_pgbouncer(shell, database, saw):
+    query = (
+        "BEGIN; ALTER ROLE chat_readonly VALID UNTIL '2000-01-01';"
+        " SELECT count(verifier) FROM pgbouncer.verifier_of('chat_readonly'); ROLLBACK"
+    )
+    saw("0 verifiers", f"{psql(shell, database, query)} verifiers")
+
+
 def test_no_migration_is_pending(database, saw):
     saw("none", ", ".join(database.migrations_pending) or "none")
 
