@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
 
 import psycopg
-import psycopg_pool
 import pytest
 
 pytestmark = pytest.mark.disruptive
@@ -69,32 +67,6 @@ def test_edit_moves_updated_at_and_a_message_does_not(room, saw):
     after_message = updated()
     connection.execute("UPDATE rooms SET description = 'edited' WHERE id = %s", [room_id])
     saw((True, True), (after_message == first, updated() > first))
-
-
-def test_twenty_threads_share_a_pool_of_five(app, subject, tunnel, room, saw):
-    _, room_id, user = room
-    server = subject.serving("pgbouncer", app)
-    pool = psycopg_pool.ConnectionPool(
-        kwargs={
-            "host": server.address, "hostaddr": "127.0.0.1", "port": tunnel(app, "pgbouncer"),
-            "dbname": "chat", "user": "chat_app", "password": subject.secrets["chat_app"],
-            "sslmode": "verify-full", "sslrootcert": subject.ca, "prepare_threshold": None,
-        },
-        min_size=5, max_size=5, timeout=20, open=True,
-    )  # fmt: skip
-    seqs: list[int] = []
-
-    def post():
-        with pool.connection() as connection:
-            seqs.append(connection.execute(POST, [room_id, user, "hello"]).fetchone()[0])
-
-    threads = [threading.Thread(target=post) for _ in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    pool.close()
-    saw(list(range(1, 21)), sorted(seqs))
 
 
 def test_refresh_token_is_kept_for_seven_days(redis_connect, saw):
