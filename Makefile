@@ -42,9 +42,9 @@ verify: ## check ENVIRONMENT (staging) as its applications and operators see it;
 	@bin/setup
 	@ansible-playbook playbooks/verify.yml -i $(ENVIRONMENT)
 
-bench: ## figures beside `ansible -m ping`, on a fresh Debian 13 host
+bench: ## figures of the play, of PostgreSQL's settings and of the migration module, on a fresh Debian 13 host
 	@bin/setup hosts
-	python benchmarks/provision.py
+	python benchmarks/bench.py
 
 environment: ## write the inventory of a new environment: make environment NAME=production
 	@bin/environment "$(NAME)"

@@ -177,7 +177,7 @@ class Server:
         ticks = 0
         for number, process in enumerate(self.processes()):
             with contextlib.suppress(OSError):  # it ended meanwhile
-                # From the 14th field: user and system time, and that of children that ended; the server waits for all.
+                # From the 14th field: user and system time, and those of the children that ended.
                 times = (process / "stat").read_text().rpartition(")")[2].split()[11:15]
                 ticks += sum(map(int, times if number == 0 else times[:2]))
         return ticks / os.sysconf("SC_CLK_TCK")
@@ -265,7 +265,7 @@ def measure(server: Server, text: str, options: argparse.Namespace, seed: int) -
             "pgbench", "-h", str(server.folder), "-n", "-M", "prepared", "-c", str(options.clients),
             *("-j", "2", *(("-R", str(options.rate)) if options.rate else ())),
             *(word for name, number in numbers.items() for word in ("-D", f"{name}={number}")),
-            *(word for name, weight in MIX.items() for word in ("-f", f"{HERE / name}.sql@{weight}")),
+            *(word for name, weight in MIX.items() for word in ("-f", f"{server.folder}/{name}.sql@{weight}")),
         ]  # fmt: skip
         server.sql((HERE / "prewarm.sql").read_text())
         server.tool(*pgbench, "-T", str(WARM_UP_S), "--random-seed=0", "postgres")
@@ -397,6 +397,9 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="chat-load-", dir="/var/lib/postgresql"))
     server = Server(folder, chat_conf.parts[3])
     os.chown(folder, server.uid, server.gid)
+    for name in MIX:  # the project's folder may be closed to other users
+        (folder / f"{name}.sql").write_text((HERE / f"{name}.sql").read_text())
+        (folder / f"{name}.sql").chmod(0o644)
     runs: dict[str, list[Run]] = {name: [] for name in contestants}
     try:
         began = time.monotonic()
