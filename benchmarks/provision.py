@@ -29,7 +29,7 @@ Times = dict[str, float]
 
 @dataclass(frozen=True)
 class Sample:
-    """One run: wall-clock seconds, executed tasks, MB at the controller's peak, seconds by task and by role."""
+    """One run: wall-clock seconds, executed tasks, MB at the controller's peak, seconds by task and role."""
 
     seconds: float
     executed: int

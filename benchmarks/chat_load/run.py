@@ -151,10 +151,9 @@ class Server:
             stream.write(f"\n{text}\n{common}")
         log = self.folder / "log"
         log.unlink(missing_ok=True)
-        # Its output into a file: the server would keep a pipe open.
-        self.tool(
-            "sh", "-c", f"'{self.binaries}/pg_ctl' -w -D '{self.data}' -l '{log}' start >'{log}.start' 2>&1"
-        )
+        # Into a file, because the server would keep a pipe open; shown if it does not start.
+        start = f"'{self.binaries}/pg_ctl' -w -D '{self.data}' -l '{log}' start >'{log}.start' 2>&1"
+        self.tool("sh", "-c", f"{start} || {{ cat '{log}' '{log}.start'; exit 1; }}")
         try:
             yield
         finally:
@@ -257,6 +256,7 @@ def promise_mb(server: Server) -> int:
 def measure(server: Server, text: str, options: argparse.Namespace, seed: int) -> Run:
     """Run the mix on a fresh copy of the data with the settings in `text`."""
     server.restore()
+    scripts = [f"{server.folder}/{name}.sql@{weight}" for name, weight in MIX.items()]
     weights = sum(room**-SKEW for room in range(1, ROOMS + 1))
     numbers = {"messages": options.messages, "rooms": ROOMS, "users": USERS, "skew": SKEW, "weights": weights}
     with server.running(text), tempfile.TemporaryDirectory(prefix="chat-load-", dir="/dev/shm") as logs:
@@ -265,7 +265,7 @@ def measure(server: Server, text: str, options: argparse.Namespace, seed: int) -
             "pgbench", "-h", str(server.folder), "-n", "-M", "prepared", "-c", str(options.clients),
             *("-j", "2", *(("-R", str(options.rate)) if options.rate else ())),
             *(word for name, number in numbers.items() for word in ("-D", f"{name}={number}")),
-            *(word for name, weight in MIX.items() for word in ("-f", f"{server.folder}/{name}.sql@{weight}")),
+            *(word for script in scripts for word in ("-f", script)),
         ]  # fmt: skip
         server.sql((HERE / "prewarm.sql").read_text())
         server.tool(*pgbench, "-T", str(WARM_UP_S), "--random-seed=0", "postgres")
@@ -310,7 +310,7 @@ def verdict(ratios: Sequence[float], *, more_is_better: bool) -> str:
     return f"{spread(ratios, 2)} {'ahead' if all(better) else 'unclear' if any(better) else 'behind'}"
 
 
-def report(runs: dict[str, list[Run]]) -> None:
+def report(runs: dict[str, list[Run]], memory_mb: int) -> None:
     """Print every contestant's figures and ours as multiples of them; a round is compared with itself."""
     print("\nmedian (least to most) of the rounds; latency in ms, CPU time of the server in us a transaction")
     print(f"{'':8} {'tps':22} {'p50':22} {'p99':24} {'CPU time':20}")
@@ -334,10 +334,12 @@ def report(runs: dict[str, list[Run]]) -> None:
         ]
         print(f"{name:8} " + " ".join(f"{cell:30}" for cell in cells))
 
-    print("\nmemory, MB: the most that processes held, beside what the ledger counts for such settings")
+    print(f"\nmemory, MB: the most that processes held, of what the ledger counts; the host has {memory_mb}")
     for name, found in runs.items():
         peak, promise = max(run.peak_mb for run in found), found[0].promise_mb
-        print(f"{name:8} {peak:6.0f} of {promise:6}  {'within' if peak <= promise else 'OVER'}")
+        kept = "within the promise" if peak <= promise else "OVER the promise"
+        fits = "" if promise <= memory_mb else ", which the host cannot give"
+        print(f"{name:8} {peak:6.0f} of {promise:6}  {kept}{fits}")
 
     print("\np50 / p99 by script, ms, median of the rounds")
     print(f"{'':12}" + "".join(f"{name:>17}" for name in runs))
@@ -418,7 +420,7 @@ def main() -> int:
                 )
     finally:
         shutil.rmtree(folder)
-    report(runs)
+    report(runs, options.memory_mb)
     return 0
 
 
