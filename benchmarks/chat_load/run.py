@@ -41,6 +41,7 @@ USERS = 10_000
 ROOMS = 2_000
 SKEW = 1.1  # the busiest room has a sixth of the traffic, the busiest ten half of it
 WARM_UP_S = 4
+BUSY_PERCENT = 50  # the role's default for postgresql_busy_percent, for all contestants
 SAMPLE_S = 2  # reading what a process holds of 1 GB of shared memory takes it some ms
 
 # Scripts and how often each comes of a hundred.
@@ -246,11 +247,14 @@ def load(server: Server, messages: int) -> None:
 
 def promise_mb(server: Server) -> int:
     """MB that the memory ledger counts for a PostgreSQL with the settings of the running one."""
-    from filter_plugins.sizing import postgresql_memory
+    from filter_plugins.postgresql_tuning import Table, postgresql_memory_rows
 
-    rows = server.sql((HERE / "settings.sql").read_text())
-    sizes = {name: int(value) for name, value in (row.split("|") for row in rows.splitlines())}
-    return postgresql_memory(sizes, sizes["max_connections"])
+    rows = [
+        row.split("|", 1)
+        for row in server.sql("SELECT name, current_setting(name) FROM pg_settings").splitlines()
+    ]
+    table: Table = {row[0]: {"value": row[1], "why": ""} for row in rows if len(row) == 2}
+    return sum(row["mb"] for row in postgresql_memory_rows(table, BUSY_PERCENT))
 
 
 def measure(server: Server, text: str, options: argparse.Namespace, seed: int) -> Run:
