@@ -41,6 +41,10 @@ options:
     description: The ACL file's text, in the form in which ACL LIST answers.
     type: str
     required: true
+  report_only:
+    description: Set and load nothing; only say what a restart is wanted for.
+    type: bool
+    default: false
 requirements: [python3-redis]
 attributes:
   check_mode:
@@ -76,7 +80,7 @@ users:
   type: list
   elements: str
 restart_for:
-  description: What only a restart brings about.
+  description: What only a restart brings about, with the values before and after.
   returned: always
   type: list
   elements: str
@@ -153,6 +157,7 @@ def main() -> None:
             "acl": {"type": "str", "required": True, "no_log": True},
             "certificate": {"type": "path", "required": True},
             "certificate_written": {"type": "bool", "default": False},
+            "report_only": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
@@ -181,6 +186,7 @@ def main() -> None:
     wanted = {name: str(value) for name, value in parameters["settings"].items()}
     wanted_users = users(parameters["acl"])
     changes = differences(current, wanted)
+    waiting = sorted(changes.keys() & START_ONLY)
     live = {name: change for name, change in changes.items() if name not in START_ONLY}
     if parameters["certificate_written"] or serves_another(current["tls-port"], parameters["certificate"]):
         # Redis reads the file again when it is told the same path.
@@ -191,6 +197,8 @@ def main() -> None:
         for name in current_users.keys() | wanted_users.keys()
         if current_users.get(name) != wanted_users.get(name)
     )
+    if parameters["report_only"]:
+        live, names = {}, []
     if not module.check_mode:
         try:
             for name in live:
@@ -203,7 +211,9 @@ def main() -> None:
         changed=bool(live or names),
         set=sorted(live),
         users=names,
-        restart_for=sorted(changes.keys() - live.keys()),
+        restart_for=[
+            f"{name} ({changes[name][0] or 'nothing'} -> {changes[name][1] or 'nothing'})" for name in waiting
+        ],
         diff={
             "before_header": "running",
             "after_header": "wanted",

@@ -12,7 +12,7 @@ description:
     and restarts it when a file that only a start reads is newer than its last start.
   - It compares times instead of waiting for a notification, so a run that was killed between the file and the
     handler is caught up by the next one, and a renewed certificate reaches every service that reads it.
-  - Without O(allow_restart) a restart is only reported, with the files that want it.
+  - Without O(allow_restart) a restart is only reported, with what wants it.
 options:
   name:
     description: The unit, with its suffix.
@@ -27,6 +27,11 @@ options:
     description: Files that only a start reads, and drop-ins of the unit.
     type: list
     elements: path
+    default: []
+  restart_for:
+    description: What else a restart is wanted for, such as settings that the daemon names.
+    type: list
+    elements: str
     default: []
   written:
     description: Files that this run has written or, in check mode, would have written.
@@ -59,13 +64,17 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+name:
+  description: The unit.
+  returned: always
+  type: str
 actions:
   description: What was done, or would be in check mode (enable, start, reload, restart).
   returned: always
   type: list
   elements: str
-reasons:
-  description: The files that called for the reload or restart.
+restart_for:
+  description: What a restart is wanted for, whether it happened or has to wait.
   returned: always
   type: list
   elements: str
@@ -94,10 +103,10 @@ PROPERTIES = (
 
 @dataclass(frozen=True)
 class Plan:
-    """Actions in their order, the files that call for them, and whether a restart has to wait."""
+    """Actions in their order, what a restart is wanted for, and whether it has to wait."""
 
     actions: list[str]
-    reasons: list[str]
+    restart_for: list[str]
     restart_needed: bool = False
 
 
@@ -133,7 +142,7 @@ def plan(
     if restart_for and allow_restart:
         return Plan([*actions, "restart"], restart_for)
     if reload_for:
-        return Plan([*actions, "reload"], reload_for + restart_for, bool(restart_for))
+        return Plan([*actions, "reload"], restart_for, bool(restart_for))
     return Plan(actions, restart_for, bool(restart_for))
 
 
@@ -143,6 +152,7 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "reload_on": {"type": "list", "elements": "path", "default": []},
             "restart_on": {"type": "list", "elements": "path", "default": []},
+            "restart_for": {"type": "list", "elements": "str", "default": []},
             "written": {"type": "list", "elements": "path", "default": []},
             "allow_restart": {"type": "bool", "default": False},
         },
@@ -170,7 +180,8 @@ def main() -> None:
     wanted = plan(
         unit,
         newer(module.params["reload_on"], seconds(unit["StateChangeTimestamp"]), written),
-        newer(module.params["restart_on"], seconds(unit["InactiveExitTimestamp"]), written),
+        newer(module.params["restart_on"], seconds(unit["InactiveExitTimestamp"]), written)
+        + module.params["restart_for"],
         allow_restart=module.params["allow_restart"],
     )
     if not module.check_mode:
@@ -180,15 +191,11 @@ def main() -> None:
             systemctl("reset-failed", name)  # else the limit of starts holds back the mended service too
         for action in wanted.actions:
             systemctl(action, name)
-    if wanted.restart_needed:
-        module.warn(
-            f"{name} needs a restart for {', '.join(wanted.reasons)}: "
-            "allow it with common_allow_restart when the time is right"
-        )
     module.exit_json(
         changed=bool(wanted.actions),
+        name=name,
         actions=wanted.actions,
-        reasons=wanted.reasons,
+        restart_for=wanted.restart_for,
         restart_needed=wanted.restart_needed,
         diff={"before": "", "after": "".join(f"{action} {name}\n" for action in wanted.actions)},
     )

@@ -34,6 +34,12 @@ def test_plan(unit, reload_for, restart_for, allowed, actions, waits):
     assert (made.actions, made.restart_needed) == (actions, waits)
 
 
+def test_restart_is_wanted_for_its_own_reasons_alone():
+    made = plan(RUNNING, ["ini"], ["drop-in", "port (1 -> 2)"], allow_restart=False)
+    assert made.restart_for == ["drop-in", "port (1 -> 2)"]
+    assert plan(RUNNING, ["ini"], [], allow_restart=True).restart_for == []
+
+
 def test_moments_are_read_to_the_microsecond():
     later = seconds("Mon 2026-11-23 06:27:08.884395 UTC")
     assert later > seconds("Mon 2026-11-23 06:27:08.884394 UTC") > seconds("") == 0

@@ -43,6 +43,11 @@ class Run:
         """The names of the tasks that changed something on `host`, or would have in check mode."""
         return {task["task"]["name"] for task in self.tasks if task["hosts"].get(host, {}).get("changed")}
 
+    def notice(self, host: str) -> str:
+        """The run's last words for `host`; empty where it had none."""
+        said = self.tasks[-1]["hosts"].get(host, {}).get("msg", "")
+        return "\n".join(said) if isinstance(said, list) else str(said)
+
     def diff(self, host: str) -> str:
         """All that --diff showed for `host`."""
         return json.dumps([task["hosts"][host] for task in self.tasks if host in task["hosts"]])

@@ -7,7 +7,10 @@ import subprocess
 
 import pytest
 
+from .runs import PROJECT
+
 REDIS = "redis-cli --user chat_admin -s /run/redis-sessions/redis.sock"
+POSTGRESQL_DROP_IN = "/etc/systemd/system/postgresql@.service.d/chat.conf"
 PGBOUNCER_DROP_IN = "/etc/systemd/system/pgbouncer.service.d/chat.conf"
 
 # A task's name, and what --diff or its output shows of the change.
@@ -27,6 +30,9 @@ DRIFT = {
 def _changes_by_hand(environment, password):
     for host in environment.hosts:
         environment.psql(host, "ALTER SYSTEM SET work_mem = '1MB'")
+        environment.shell(host, "echo 'max_worker_processes = 99' >$(echo /etc/postgresql/*/main/conf.d/)stray.conf")
+        environment.psql(host, "CREATE ROLE stranger LOGIN")
+        environment.psql(host, "CREATE DATABASE strange")
         environment.psql(host, "GRANT DELETE ON users TO chat_readonly; ALTER ROLE chat_app CREATEDB")
         environment.shell(
             host, "echo 'host all all 0.0.0.0/0 trust' >>$(echo /etc/postgresql/*/main/pg_hba.conf)"
@@ -59,6 +65,9 @@ def test_check_mode_names_exactly_the_changes(environment):
         assert "0.0.0.0/0" in shown
         assert "REVOKE DELETE ON TABLE users FROM chat_readonly" in shown
         assert environment.psql(host, "SHOW work_mem") == "1MB"  # nothing was undone yet
+        assert "restarted for /etc/systemd" in run.notice(host)
+        assert "postgresql@" not in run.notice(host)  # its stray setting goes before a start reads it
+        assert "role stranger, database strange" in run.notice(host)
 
 
 def test_next_run_undoes_them(environment, password):
@@ -67,6 +76,11 @@ def test_next_run_undoes_them(environment, password):
     for host in environment.hosts:
         assert run.changed_tasks(host) == set(DRIFT)
         assert environment.psql(host, "SHOW work_mem") != "1MB"
+        assert environment.shell(host, "cd /etc/postgresql/*/main/conf.d && ls") == "chat.conf"
+        strangers = "DROP DATABASE strange; DROP ROLE stranger"  # fails where a run has dropped them
+        assert "role stranger, database strange" in run.notice(host)
+        for statement in strangers.split("; "):
+            environment.psql(host, statement)
         trusted = "SELECT count(*) FROM pg_hba_file_rules WHERE auth_method = 'trust'"
         assert environment.psql(host, trusted) == "0"
         right = "SELECT has_table_privilege('chat_readonly', 'users', 'DELETE')"
@@ -79,7 +93,7 @@ def test_next_run_undoes_them(environment, password):
 
 def test_check_mode_says_which_change_reloads_and_which_restarts(environment):
     variables = {
-        "postgresql_settings": {"work_mem": "9MB"},
+        "postgresql_settings": {"work_mem": "9MB", "huge_pages": False},
         "postgresql_max_connections": 90,
         "pgbouncer_port": 6433,
         "redis_maxclients": 900,
@@ -89,10 +103,43 @@ def test_check_mode_says_which_change_reloads_and_which_restarts(environment):
     assert run.code == 0, run.failures()
     for host in environment.hosts:
         shown = run.diff(host)
-        predicted = ("reload postgresql@", "restart for max_connections", "restart pgbouncer.service",
+        predicted = ("reload postgresql@", "restart postgresql@", "restart pgbouncer.service",
                      "maxclients 900", "chat.pem (read again)")  # fmt: skip
         assert [text for text in predicted if text not in shown] == []
+        now = environment.psql(host, "SHOW max_connections")
+        assert (
+            f"main.service would be restarted for huge_pages (try -> false), max_connections ({now} -> 90)"
+            in run.notice(host)
+        )
+        assert "pgbouncer.service would be restarted for /etc/pgbouncer/chat_listen.ini" in run.notice(host)
         assert environment.psql(host, "SHOW work_mem") != "9MB"
+
+
+def test_value_in_another_spelling_is_no_change(environment):
+    """The role's own question, about what SHOW says (128MB, 1h) of each setting that a start alone reads."""
+    question = (PROJECT / "roles/postgresql/files/open_settings.sql").read_text()
+    for host in environment.hosts:
+        shown = environment.psql(
+            host,
+            "SELECT json_object_agg(name, current_setting(name)) FROM pg_settings"
+            " WHERE context = 'postmaster'",
+        )
+        assert '"shared_buffers" : "512MB"' in shown
+        assert _waiting(environment, host, question, json.loads(shown)) == ""
+        other = {"shared_buffers": "0.5GB", "wal_buffers": "-1", "ssl": True, "max_files_per_process": "1000"}
+        own = json.loads(shown) | other
+        assert _waiting(environment, host, question, own) == ""
+        changed = _waiting(environment, host, question, own | {"shared_buffers": "513MB", "port": 5433})
+        assert changed == "port (5432 -> 5433)\nshared_buffers (512MB -> 513MB)"
+
+
+def _waiting(environment, host, question, wanted):
+    """What the question names, were `wanted` all that the files hold."""
+    text = question.replace("%(wanted)s", "'" + json.dumps(wanted).replace("'", "''") + "'")
+    asked = text.replace("%(reloaded)s", "false").replace("%%", "%")
+    return environment.psql(
+        host, f"SELECT name FROM ({asked}) AS answer WHERE kind = 'restart' ORDER BY name"
+    )
 
 
 def test_setting_that_does_not_exist_is_refused_and_the_server_goes_on(environment):
@@ -102,15 +149,65 @@ def test_setting_that_does_not_exist_is_refused_and_the_server_goes_on(environme
     assert environment.psql("trixie", "SELECT 1") == "1"
 
 
-def test_restart_waits_for_leave_and_then_happens(environment):
-    before = environment.psql("trixie", "SHOW max_connections")
-    wanted = {"postgresql_max_connections": 90, "common_allow_restart": False}
-    run = environment.play("-e", json.dumps(wanted))
-    assert "restart for max_connections" in run.diff("trixie")
-    assert environment.psql("trixie", "SHOW max_connections") == before != "90"
-    run = environment.play("-e", json.dumps(wanted | {"common_allow_restart": True}))
+def test_value_that_postgresql_does_not_take_is_refused(environment):
+    run = environment.play("-e", json.dumps({"postgresql_settings": {"random_page_cost": "cheap"}}))
+    assert run.code != 0
+    assert "random_page_cost = cheap: not a value for it" in run.failures()
+
+
+UNITS = ("postgresql@{version}-main", "pgbouncer", "redis-server@sessions", "redis-server@realtime")
+
+
+def _processes(environment, host):
+    """Each unit's main process and how often the host has started it."""
+    units = " ".join(UNITS).format(version={"bookworm": 15, "trixie": 17}[host])
+    return [
+        (pid, environment.shell(host, f"journalctl -o cat -u {unit} | grep -c '^Started' || true"))
+        for unit in units.split()
+        for pid in [environment.shell(host, f"systemctl show -p MainPID --value {unit}")]
+    ]
+
+
+def test_restart_waits_for_leave_and_the_window_does_just_that(environment):
+    """PostgreSQL's settings and drop-in, what only a start of PgBouncer reads; Redis waits for nothing."""
+    before = {host: _processes(environment, host) for host in environment.hosts}
+    limits = {host: environment.psql(host, "SHOW max_connections") for host in environment.hosts}
+    wanted = json.dumps(
+        {"postgresql_max_connections": 190, "pgbouncer_port": 6433, "common_allow_restart": False}
+    )
+    run = environment.play("-e", wanted)
     assert run.code == 0, run.failures()
-    assert environment.psql("trixie", "SHOW max_connections") == "90"
+    for host in environment.hosts:
+        environment.shell(host, f"sed -i s/RestartSec=2/RestartSec=3/ {POSTGRESQL_DROP_IN}")
+        assert f"waits for a restart for max_connections ({limits[host]} -> 190)" in run.notice(host)
+        assert "pgbouncer.service waits for a restart for" in run.notice(host)
+        assert "playbooks/restart.yml" in run.notice(host)
+
+    due = f"for {POSTGRESQL_DROP_IN}, max_connections ({{}} -> 190)"
+    run = environment.play("--check", playbook="playbooks/restart.yml")
+    for host in environment.hosts:
+        assert f"would be restarted {due.format(limits[host])}" in run.notice(host)
+        assert "pgbouncer.service would be restarted" in run.notice(host)
+        assert _processes(environment, host) == before[host]
+
+    run = environment.play(playbook="playbooks/restart.yml")
+    assert run.code == 0, run.failures()
+    for host in environment.hosts:
+        assert f"was restarted {due.format(limits[host])}" in run.notice(host)
+        assert "redis" not in run.notice(host)
+        assert environment.psql(host, "SHOW max_connections") == "190"
+        (postgresql, pgbouncer, *redis), (*old, old_sessions, old_realtime) = (
+            _processes(environment, host), before[host],
+        )  # fmt: skip
+        assert redis == [old_sessions, old_realtime]
+        # Another process, and one start more: not one for the drop-in and another for the setting.
+        for (pid, starts), (old_pid, old_starts) in zip((postgresql, pgbouncer), old, strict=True):
+            assert pid != old_pid
+            assert int(starts) == int(old_starts) + 1
+
+    run = environment.play(playbook="playbooks/restart.yml")
+    assert run.changed == dict.fromkeys(environment.hosts, 0)
+    assert "Nothing waits" in run.notice("trixie")
 
 
 def test_usual_settings_come_back(environment):

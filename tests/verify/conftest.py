@@ -43,6 +43,8 @@ class Host:
     ports: dict[str, int]
     kernel: dict[str, dict[str, Any]]
     postgresql_version: str
+    roles: list[str]
+    databases: list[str]
     migrations_pending: list[str]
     migrations_differing: list[str]
 

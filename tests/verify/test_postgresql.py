@@ -125,6 +125,19 @@ def test_every_login_role_has_a_connection_limit(shell, database, saw):
     saw("0 roles without", f"{psql(shell, database, query)} roles without")
 
 
+def test_no_login_role_is_a_stranger(shell, database, saw):
+    query = "SELECT coalesce(string_agg(rolname, ' '), '') FROM pg_roles WHERE rolcanlogin AND oid <> 10"
+    saw("none", " ".join(sorted(set(psql(shell, database, query).split()) - set(database.roles))) or "none")
+
+
+def test_no_database_is_a_stranger(shell, database, saw):
+    query = "SELECT string_agg(datname, ' ') FROM pg_database"
+    saw(
+        "none",
+        " ".join(sorted(set(psql(shell, database, query).split()) - set(database.databases))) or "none",
+    )
+
+
 def test_every_role_has_its_timeouts(shell, database, saw):
     statements = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"]
     due = {
