@@ -30,7 +30,9 @@ DRIFT = {
 def _changes_by_hand(environment, password):
     for host in environment.hosts:
         environment.psql(host, "ALTER SYSTEM SET work_mem = '1MB'")
-        environment.shell(host, "echo 'max_worker_processes = 99' >$(echo /etc/postgresql/*/main/conf.d/)stray.conf")
+        environment.shell(
+            host, "echo 'max_worker_processes = 99' >$(echo /etc/postgresql/*/main/conf.d/)stray.conf"
+        )
         environment.psql(host, "CREATE ROLE stranger LOGIN")
         environment.psql(host, "CREATE DATABASE strange")
         environment.psql(host, "GRANT DELETE ON users TO chat_readonly; ALTER ROLE chat_app CREATEDB")
