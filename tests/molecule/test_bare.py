@@ -68,7 +68,7 @@ def untouched(environment):
             ["240", "80", "pgbouncer_application_overlap_percent"],
         ),
         ({"postgresql_operator_connections": 50, "postgresql_max_connections": 60}, ["25", "7 for it"]),
-        ({"pgbouncer_max_client_conn": 70000}, ["70000", "70119", "65536", "LimitNOFILE"]),
+        ({"pgbouncer_max_client_conn": 70000}, ["70000", "70089", "65536", "LimitNOFILE"]),
         (
             {"pgbouncer_query_timeout_s": 10},
             ["pgbouncer_query_timeout_s", "10", "chat_database_statement_timeout_s"],
