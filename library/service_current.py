@@ -187,8 +187,8 @@ def main() -> None:
     if not module.check_mode:
         if unit["NeedDaemonReload"] == "yes":
             systemctl("daemon-reload")
-        if unit["ActiveState"] == "failed":
-            systemctl("reset-failed", name)  # else the limit of starts holds back the mended service too
+        if {"start", "restart"} & set(wanted.actions):
+            systemctl("reset-failed", name)  # systemd's limit of starts is for crashes; this start is wanted
         for action in wanted.actions:
             systemctl(action, name)
     module.exit_json(

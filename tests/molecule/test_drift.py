@@ -126,13 +126,13 @@ def test_value_in_another_spelling_is_no_change(environment):
             "SELECT json_object_agg(name, current_setting(name)) FROM pg_settings"
             " WHERE context = 'postmaster'",
         )
-        assert '"shared_buffers" : "512MB"' in shown
+        assert '"shared_buffers" : "504MB"' in shown
         assert _waiting(environment, host, question, json.loads(shown)) == ""
-        other = {"shared_buffers": "0.5GB", "wal_buffers": "-1", "ssl": True, "max_files_per_process": "1000"}
+        other = {"shared_buffers": "516096kB", "ssl": True, "max_files_per_process": "1000"}
         own = json.loads(shown) | other
         assert _waiting(environment, host, question, own) == ""
-        changed = _waiting(environment, host, question, own | {"shared_buffers": "513MB", "port": 5433})
-        assert changed == "port (5432 -> 5433)\nshared_buffers (512MB -> 513MB)"
+        changed = _waiting(environment, host, question, own | {"shared_buffers": "505MB", "port": 5433})
+        assert changed == "port (5432 -> 5433)\nshared_buffers (504MB -> 505MB)"
 
 
 def _waiting(environment, host, question, wanted):

@@ -121,10 +121,14 @@ def _skip_elsewhere(host, group):
 
 
 def test_files_are_closed_to_others(shell, any_host, saw):
-    # Debian's psql reads postgresql.conf as whoever calls it; only paths are in it.
+    # Debian's psql reads these as whoever calls it; only paths and pg_ctlcluster's options are in them.
+    public = " ".join(
+        f"-not -path '/etc/postgresql/*/main/{name}'"
+        for name in ("postgresql.conf", "start.conf", "pg_ctl.conf", "environment")
+    )
     open_files = shell(any_host).run(
         "find /etc/pgbouncer /etc/postgresql /etc/redis /etc/ssl/private/chat.key /var/log/postgresql"
-        " -type f -perm /0137 -not -path '/etc/postgresql/*/main/postgresql.conf';"
+        f" -type f -perm /0137 {public};"
         " find /var/lib/postgresql/*/main -maxdepth 0 -perm /0077"
     )
     saw("none", " ".join(open_files.stdout.split()) or "none")
