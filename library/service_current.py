@@ -187,7 +187,7 @@ def main() -> None:
     if not module.check_mode:
         if unit["NeedDaemonReload"] == "yes":
             systemctl("daemon-reload")
-        if {"start", "restart"} & set(wanted.actions):
+        if unit["ActiveState"] == "failed" or "restart" in wanted.actions:
             systemctl("reset-failed", name)  # systemd's limit of starts is for crashes; this start is wanted
         for action in wanted.actions:
             systemctl(action, name)
