@@ -174,14 +174,19 @@ class Session:
         if settings.search_path:
             path = sql.SQL(", ").join(sql.Identifier(schema) for schema in settings.search_path)
             parts.append(sql.SQL("SET search_path = {}").format(path))
-        parts.append(sql.SQL("SET lock_timeout = {}").format(sql.Literal(settings.lock_timeout_ms)))
-        parts.append(sql.SQL("SET statement_timeout = {}").format(sql.Literal(settings.statement_timeout_ms)))
-        # It is our business how long we wait, for the lock or before we try again.
-        parts.append(sql.SQL("SET idle_in_transaction_session_timeout = 0"))
+        limits: dict[str, int] = {
+            "lock_timeout": settings.lock_timeout_ms,
+            "statement_timeout": settings.statement_timeout_ms,
+            # It is our business how long we wait, for the lock or before we try again.
+            "idle_in_transaction_session_timeout": 0,
+        }
         if self.connection.info.server_version >= 140000:
-            parts.append(sql.SQL("SET idle_session_timeout = 0"))
+            limits["idle_session_timeout"] = 0
             # The server notices within a second that its client was killed, even within a statement.
-            parts.append(sql.SQL("SET client_connection_check_interval = 1000"))
+            limits["client_connection_check_interval"] = 1000
+        # In one statement, because it is run before each migration.
+        each = [sql.SQL("pg_catalog.set_config({}, {}, false)").format(n, str(v)) for n, v in limits.items()]
+        parts.append(sql.SQL("SELECT {}").format(sql.SQL(", ").join(each)))
         return sql.SQL("; ").join(parts)
 
     def begin_read_only(self) -> None:
