@@ -97,6 +97,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         group = groups[name]
         hosts = [host for host in _subject().hosts if group in [*host.groups, "all"]]
         metafunc.parametrize(name, hosts, ids=str, scope="session")
+    if "confined" in metafunc.fixturenames:  # a host, and one of its units that has a sandbox
+        pairs = [
+            (host, unit)
+            for host in _subject().hosts
+            for group, unit in (
+                ("postgresql", f"postgresql@{host.postgresql_version}-main"),
+                ("pgbouncer", "pgbouncer"),
+            )
+            if group in host.groups
+        ]
+        metafunc.parametrize("confined", pairs, ids=lambda pair: f"{pair[0]}-{pair[1]}")
+    if "kernel_setting" in metafunc.fixturenames:  # a host, and a setting that its kernel is to have
+        settings = [(host, name) for host in _subject().hosts for name in host.kernel]
+        metafunc.parametrize("kernel_setting", settings, ids=lambda pair: f"{pair[0]}-{pair[1]}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

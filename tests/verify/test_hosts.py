@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from filter_plugins.kernel_settings import LIMITS, TRANSPARENT_HUGE_PAGES
-
 from .kernel import huge_pages_row, setting_row, shown_value
 
 
@@ -53,12 +51,10 @@ def test_stock_redis_does_not_run(shell, any_host, saw):
     saw("inactive", shell(any_host).run("systemctl is-active redis-server").stdout.strip())
 
 
-@pytest.mark.parametrize("name", [*LIMITS, TRANSPARENT_HUGE_PAGES])
-def test_kernel_has_the_setting(shell, any_host, saw, name):
-    if name not in any_host.kernel:
-        return  # it is left to the kernel
-    setting = any_host.kernel[name]
-    run = shell(any_host)
+def test_kernel_has_the_setting(shell, kernel_setting, saw):
+    host, name = kernel_setting
+    setting = host.kernel[name]
+    run = shell(host)
     value = shown_value(run.check_output("cat %s", setting["path"]))
     writable = run.run("test -w %s", setting["path"]).succeeded
     saw(*setting_row(str(setting["value"]), value, writable))
@@ -77,28 +73,17 @@ def test_no_huge_page_lies_idle(shell, database, saw):
     )
 
 
-CONFINED = pytest.mark.parametrize(
-    ("group", "unit"),
-    [("postgresql", "postgresql@{version}-main"), ("pgbouncer", "pgbouncer")],
-    ids=["postgresql", "pgbouncer"],
-)
-
-
-@CONFINED
-def test_unit_is_little_exposed(shell, any_host, saw, group, unit):
-    _skip_elsewhere(any_host, group)
-    unit = unit.format(version=any_host.postgresql_version)
-    verdict = shell(any_host).check_output("systemd-analyze security --no-pager %s | tail -n 1", unit)
+def test_unit_is_little_exposed(shell, confined, saw):
+    host, unit = confined
+    verdict = shell(host).check_output("systemd-analyze security --no-pager %s | tail -n 1", unit)
     exposure = float(verdict.split(":")[1].split()[0])
     saw(f"{exposure}, at most 3.0", f"{exposure}, {'at most' if exposure <= 3.0 else 'over'} 3.0")
 
 
-@CONFINED
-def test_process_is_confined(shell, any_host, saw, group, unit):
+def test_process_is_confined(shell, confined, saw):
     """What the kernel says of the main process: systemd passes over what a host does not grant it."""
-    _skip_elsewhere(any_host, group)
-    unit = unit.format(version=any_host.postgresql_version)
-    said = shell(any_host).check_output(
+    host, unit = confined
+    said = shell(host).check_output(
         "cd /proc/$(systemctl show --property MainPID --value %s) && cat status && grep ' / / ' mountinfo",
         unit,
     )
@@ -113,11 +98,6 @@ def test_process_is_confined(shell, any_host, saw, group, unit):
             f"/ {root.split()[5].split(',')[0]}",
         ),
     )
-
-
-def _skip_elsewhere(host, group):
-    if group not in host.groups:
-        pytest.skip(f"{host} is not in the group {group}")
 
 
 def test_files_are_closed_to_others(shell, any_host, saw):
