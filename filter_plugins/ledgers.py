@@ -14,6 +14,7 @@ from ansible.errors import AnsibleFilterError
 
 PGBOUNCER_BASE_MB = 16
 PGBOUNCER_CLIENT_KB = 48  # 2 kB for the client, the rest for its TLS state
+REDIS_CLIENT_KB = 40  # of TLS state, which Redis does not count in maxmemory
 CLIENTS_ADMITTED_PERCENT = 80
 
 
@@ -35,6 +36,11 @@ def postgresql_share(memory_mb: int, beside_redis: bool) -> int:
     return (memory_mb - system_reserve(memory_mb)) * (55 if beside_redis else 90) // 100 // 16 * 16
 
 
+def most_processes(processes: int, overlap_percent: int) -> int:
+    """The application's processes while a deployment replaces them."""
+    return processes + ceil(processes * overlap_percent / 100)
+
+
 def pool_size(cores: int, memory_mb: int) -> int:
     """Connections that PgBouncer keeps for each user.
 
@@ -54,20 +60,25 @@ def pgbouncer_memory_rows(max_client_conn: int) -> list[dict[str, Any]]:
 
 
 def redis_memory_rows(instances: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What each Redis takes: maxmemory, buffers, and the copy of a fork where it persists.
+    """What each Redis takes: maxmemory, buffers, its clients' TLS, and the copy of a fork where it persists.
 
-    A fork copies the pages that change while it writes; half of them is the allowance.
+    `instances`: maxmemory_mb, maxclients and persistence of each. What waits for clients is counted in
+    maxmemory by Redis itself. A fork copies the pages that change while it writes; half of them is the
+    allowance.
     """
     rows = []
     for name, instance in sorted(instances.items()):
         maxmemory, lower = int(instance["maxmemory_mb"]), f"redis_instances.{name}.maxmemory_mb"
+        clients = int(instance["maxclients"])
         parts = [
-            (maxmemory, "maxmemory"),
-            (maxmemory // 10 + 16, "buffers and fragmentation, a tenth and 16"),
-        ]
+            (maxmemory, "maxmemory", lower),
+            (maxmemory // 10 + 16, "buffers and fragmentation, a tenth and 16", lower),
+            (ceil(clients * REDIS_CLIENT_KB / 1024), f"{REDIS_CLIENT_KB} kB for each of {clients} clients",
+             f"redis_instances.{name}.settings.maxclients"),
+        ]  # fmt: skip
         if instance["persistence"]:
-            parts.append((maxmemory // 2, "a copy of half its pages while it saves"))
-        rows += [{"mb": mb, "item": f"Redis {name}: {item}", "lower": lower} for mb, item in parts]
+            parts.append((maxmemory // 2, "a copy of half its pages while it saves", lower))
+        rows += [{"mb": mb, "item": f"Redis {name}: {item}", "lower": by} for mb, item, by in parts]
     return rows
 
 
@@ -108,7 +119,7 @@ def connection_ledger(plan: Mapping[str, Any], settings: Mapping[str, Any]) -> L
     processes = _count(plan, "application_processes", 0)
     overlap = _count(plan, "application_overlap_percent", 0)
     pool = _count(plan, "application_pool_size", 1)
-    most = processes + ceil(processes * overlap / 100)
+    most = most_processes(processes, overlap)
     clients, max_clients = most * pool, _count(plan, "max_client_conn", 1)
     admitted = max_clients * CLIENTS_ADMITTED_PERCENT // 100
 
@@ -125,7 +136,7 @@ def connection_ledger(plan: Mapping[str, Any], settings: Mapping[str, Any]) -> L
     if clients > admitted:
         problems.append(
             f"the application may open {clients} connections, PgBouncer admits {admitted}: lower "
-            "pgbouncer_application_processes, pgbouncer_application_overlap_percent or "
+            "common_application_processes, common_application_overlap_percent or "
             "pgbouncer_application_pool_size, or raise pgbouncer_max_client_conn to "
             f"{ceil(clients * 100 / CLIENTS_ADMITTED_PERCENT)}"
         )
@@ -137,9 +148,9 @@ def connection_ledger(plan: Mapping[str, Any], settings: Mapping[str, Any]) -> L
         )
     lines = [
         ("", "", "set by"),
-        (str(processes), "processes of the application", "pgbouncer_application_processes"),
+        (str(processes), "processes of the application", "common_application_processes"),
         (f"+ {most - processes}", f"more while a deployment replaces them, {overlap} %",
-         "pgbouncer_application_overlap_percent"),
+         "common_application_overlap_percent"),
         (f"x {pool}", "connections in the pool of each", "pgbouncer_application_pool_size"),
         (f"= {clients}", "clients of PgBouncer", ""),
         (str(admitted), f"admitted: {CLIENTS_ADMITTED_PERCENT} % of {max_clients}{_mark(clients > admitted)}",
@@ -158,6 +169,44 @@ def connection_ledger(plan: Mapping[str, Any], settings: Mapping[str, Any]) -> L
         (f"= {left}", f"for PgBouncer{_mark(servers > left)}", ""),
     ]  # fmt: skip
     return {"fits": not problems, "problems": problems, "table": _table("Connections", lines)}
+
+
+def redis_connection_ledger(
+    processes: int, overlap_percent: int, instances: Mapping[str, Mapping[str, Any]]
+) -> Ledger:
+    """Whether each instance admits what the application's processes open.
+
+    `instances`: connections (of one process) and maxclients of each.
+    """
+    most = most_processes(processes, overlap_percent)
+    lines = [
+        ("", "", "set by"),
+        (str(processes), "processes of the application", "common_application_processes"),
+        (f"+ {most - processes}", f"more while a deployment replaces them, {overlap_percent} %",
+         "common_application_overlap_percent"),
+    ]  # fmt: skip
+    problems = []
+    for name, instance in sorted(instances.items()):
+        connections, maxclients = int(instance["connections"]), int(instance["maxclients"])
+        clients, admitted = most * connections, maxclients * CLIENTS_ADMITTED_PERCENT // 100
+        where = f"redis_instances.{name}"
+        if clients > admitted:
+            problems.append(
+                f"the application may open {clients} connections to Redis's instance {name}, which admits "
+                f"{admitted}: lower common_application_processes, common_application_overlap_percent or "
+                f"{where}.pool_size, or raise {where}.settings.maxclients to "
+                f"{ceil(clients * 100 / CLIENTS_ADMITTED_PERCENT)}"
+            )
+        lines += [
+            ("", "", ""),
+            (f"x {connections}", f"connections of each to {name}: pool, Socket.IO's adapters, expiry events",
+             f"{where}.pool_size, redis_socketio_adapter"),
+            (f"= {clients}", f"clients of {name}", ""),
+            (str(admitted),
+             f"admitted: {CLIENTS_ADMITTED_PERCENT} % of maxclients, {maxclients}{_mark(clients > admitted)}",
+             f"{where}.settings.maxclients"),
+        ]  # fmt: skip
+    return {"fits": not problems, "problems": problems, "table": _table("Connections to Redis", lines)}
 
 
 def _mark(short: bool) -> str:
@@ -192,8 +241,10 @@ class FilterModule:
         return {
             "connection_ledger": connection_ledger,
             "memory_ledger": memory_ledger,
+            "most_processes": most_processes,
             "pgbouncer_memory_rows": pgbouncer_memory_rows,
             "pool_size": pool_size,
             "postgresql_share": postgresql_share,
+            "redis_connection_ledger": redis_connection_ledger,
             "redis_memory_rows": redis_memory_rows,
         }

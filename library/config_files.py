@@ -49,10 +49,30 @@ options:
     type: list
     elements: str
     default: []
+  trial:
+    description:
+      - A daemon that is started on the new files before they replace the old ones, and ended again. Where it
+        does not become ready, nothing is written.
+      - Left out where nothing changes, and in check mode where the daemon or one of O(trial.needs) is not
+        there yet.
+    type: dict
+    suboptions:
+      argv:
+        description:
+          - Its command. C(%s) stands for a folder that holds all of O(files) by their base names, and that it
+            may write into. It stays in the foreground and tells systemd when it is ready (C(sd_notify)).
+        type: list
+        elements: str
+        required: true
+      needs:
+        description: Files that it reads beside them.
+        type: list
+        elements: path
+        default: []
 attributes:
   check_mode:
     support: full
-    description: Predicts each write and removal, on a host without the folders and users too.
+    description: Predicts each write and removal, on a host without the folders and users too; tries out.
   diff_mode:
     support: full
     description: Shows the files before and after; a password's hash is shortened.
@@ -78,8 +98,10 @@ written:
   elements: str
 """
 
+import os
+
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.owned_files import apply, difference, plan
+from ansible.module_utils.owned_files import apply, difference, plan, try_out
 
 
 def main() -> None:
@@ -99,10 +121,24 @@ def main() -> None:
                 },
             },
             "purge": {"type": "list", "elements": "str", "default": []},
+            "trial": {
+                "type": "dict",
+                "options": {
+                    "argv": {"type": "list", "elements": "str", "required": True},
+                    "needs": {"type": "list", "elements": "path", "default": []},
+                },
+            },
         },
         supports_check_mode=True,
     )
     changes = plan(module.params["files"], module.params["purge"])
+    trial = module.params["trial"]
+    if changes and trial and (not module.check_mode or _there(trial["argv"][0], *trial["needs"])):
+        refused = try_out(module.params["files"], trial["argv"])
+        if refused:
+            module.fail_json(
+                msg=f"{trial['argv'][0]} does not start with these files, so none was written: {refused}"
+            )
     if not module.check_mode:
         try:
             apply(changes)
@@ -113,6 +149,10 @@ def main() -> None:
         written=[wanted.path for _current, wanted in changes],
         diff=[difference(*change) for change in changes],
     )
+
+
+def _there(*paths: str) -> bool:
+    return all(os.path.exists(path) for path in paths)
 
 
 if __name__ == "__main__":

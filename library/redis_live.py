@@ -21,9 +21,10 @@ options:
     description: An ACL user that may use CONFIG and ACL.
     type: str
     required: true
-  password:
-    description: Its password.
-    type: str
+  passwords:
+    description: Its password, and perhaps an older one that the instance may still have.
+    type: list
+    elements: str
     required: true
   settings:
     description: Settings in the form in which CONFIG GET answers; sizes in bytes.
@@ -62,7 +63,7 @@ EXAMPLES = r"""
   redis_live:
     socket: /run/redis-sessions/redis.sock
     username: chat_admin
-    password: "{{ redis_chat_admin_password }}"
+    passwords: ["{{ redis_chat_admin_password }}"]
     settings: {maxmemory: "104857600", maxmemory-policy: noeviction, tls-port: "6380"}
     certificate: /etc/ssl/certs/chat.pem
     acl: "{{ lookup('ansible.builtin.file', 'sessions.acl') }}"
@@ -105,7 +106,18 @@ else:
 PASSWORD_HASH = re.compile(r"(#[0-9a-f]{8})[0-9a-f]{56}")
 
 # Flagged IMMUTABLE_CONFIG in Redis's config.c, among those that the role sets.
-START_ONLY = frozenset({"aclfile", "logfile", "unixsocket", "unixsocketperm", "tcp-backlog", "io-threads"})
+START_ONLY = frozenset(
+    {
+        "aclfile", "always-show-logo", "aof_rewrite_cpulist", "appenddirname",
+        "appendfilename", "bgsave_cpulist", "bind-source-addr", "bio_cpulist", "cluster-enabled", "daemonize",
+        "databases", "disable-thp", "enable-debug-command", "enable-module-command",
+        "enable-protected-configs", "io-threads", "io-threads-do-reads", "logfile", "pidfile", "rdbchecksum",
+        "server_cpulist", "supervised", "syslog-enabled", "syslog-facility", "syslog-ident", "tcp-backlog",
+        "unixsocket", "unixsocketperm",
+        # Protected: CONFIG SET must not choose where files are written.
+        "dbfilename", "dir",
+    }
+)  # fmt: skip
 
 
 def differences(current: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, tuple[str, str]]:
@@ -152,7 +164,7 @@ def main() -> None:
         argument_spec={
             "socket": {"type": "path", "required": True},
             "username": {"type": "str", "required": True},
-            "password": {"type": "str", "required": True, "no_log": True},
+            "passwords": {"type": "list", "elements": "str", "required": True, "no_log": True},
             "settings": {"type": "dict", "required": True},
             "acl": {"type": "str", "required": True, "no_log": True},
             "certificate": {"type": "path", "required": True},
@@ -168,20 +180,26 @@ def main() -> None:
     if not HAS_REDIS:
         module.fail_json(msg=missing_required_lib("redis"))
 
-    client = redis.Redis(
-        unix_socket_path=parameters["socket"],
-        username=parameters["username"],
-        password=parameters["password"],
-        decode_responses=True,
-    )
-    try:
-        current = {str(name): str(value) for name, value in client.config_get("*").items()}
-        current_users = users("\n".join(str(line) for line in client.acl_list()))
-    except redis.exceptions.RedisError as error:
-        # The file has a newer password than the process. Debian 12's redis-py has no class for that answer.
-        if isinstance(error, redis.exceptions.AuthenticationError) or str(error).startswith("WRONGPASS"):
-            module.exit_json(**{**result, "restart_for": [f"password of {parameters['username']}"]})
-        module.fail_json(msg=f"{parameters['socket']}: {error}")
+    for password in parameters["passwords"]:
+        client = redis.Redis(
+            unix_socket_path=parameters["socket"],
+            username=parameters["username"],
+            password=password,
+            decode_responses=True,
+        )
+        try:
+            current = {str(name): str(value) for name, value in client.config_get("*").items()}
+            current_users = users("\n".join(str(line) for line in client.acl_list()))
+            break
+        except redis.exceptions.RedisError as error:
+            # Debian 12's redis-py has no class for that answer.
+            if not (
+                isinstance(error, redis.exceptions.AuthenticationError) or str(error).startswith("WRONGPASS")
+            ):
+                module.fail_json(msg=f"{parameters['socket']}: {error}")
+    else:
+        # The file has a newer password than the process.
+        module.exit_json(**{**result, "restart_for": [f"password of {parameters['username']}"]})
 
     wanted = {name: str(value) for name, value in parameters["settings"].items()}
     wanted_users = users(parameters["acl"])
@@ -207,20 +225,24 @@ def main() -> None:
                 client.acl_load()
         except redis.exceptions.RedisError as error:
             module.fail_json(msg=f"{parameters['socket']}: {error}")
+    later = {name: changes[name] for name in waiting}
     module.exit_json(
         changed=bool(live or names),
         set=sorted(live),
         users=names,
         restart_for=[
-            f"{name} ({changes[name][0] or 'nothing'} -> {changes[name][1] or 'nothing'})" for name in waiting
+            f"{name} ({old or 'nothing'} -> {new or 'nothing'})" for name, (old, new) in later.items()
         ],
-        diff={
-            "before_header": "running",
-            "after_header": "wanted",
-            "before": _lines(live, 0) + _user_lines(current_users, names),
-            "after": _lines(live, 1) + _user_lines(wanted_users, names),
-        },
+        diff=[
+            _difference("CONFIG SET", _lines(live, 0), _lines(live, 1)),
+            _difference("ACL LOAD", _user_lines(current_users, names), _user_lines(wanted_users, names)),
+            _difference("only by a restart", _lines(later, 0), _lines(later, 1)),
+        ],
     )
+
+
+def _difference(means: str, before: str, after: str) -> dict[str, str]:
+    return {"before_header": "running", "after_header": f"wanted: {means}", "before": before, "after": after}
 
 
 def _lines(changes: Mapping[str, tuple[str, str]], side: int) -> str:

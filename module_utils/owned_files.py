@@ -7,8 +7,11 @@ import grp
 import os
 import pwd
 import re
+import socket
 import stat
+import subprocess
 import tempfile
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,6 +115,53 @@ def plan(files: list[dict[str, Any]], purge: list[str]) -> list[tuple[ConfigFile
     found = {path for pattern in purge for path in glob.glob(pattern)}
     changes += [(read(path), ConfigFile(path, None)) for path in sorted(found - invited)]
     return changes
+
+
+def try_out(files: list[dict[str, Any]], argv: list[str], timeout_s: float = 20) -> str:
+    """What a daemon says that does not become ready with the files; empty where it does. It is ended again.
+
+    `argv` as config_files has it: `%s` is a folder with the files. The daemon tells by sd_notify(3).
+    """
+    with tempfile.TemporaryDirectory(prefix="trial-") as folder:
+        for entry in files:
+            path = os.path.join(folder, os.path.basename(entry["path"]))
+            with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+                file.write(entry["content"])
+        with (
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices,
+            open(os.path.join(folder, ".output"), "w+", encoding="utf-8", errors="replace") as output,
+        ):
+            notices.bind(os.path.join(folder, ".notify"))
+            notices.settimeout(0.1)
+            process = subprocess.Popen(  # noqa: S603  the role names the daemon
+                [word.replace("%s", folder) for word in argv],
+                env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "NOTIFY_SOCKET": notices.getsockname()},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=folder,
+            )
+            try:
+                if _became_ready(process, notices, timeout_s):
+                    return ""
+            finally:
+                process.kill()
+                process.wait()
+            output.seek(0)
+            said = " ".join(output.read().replace(folder + "/", "").split())
+            return PASSWORD_HASH.sub(r"\1...", said[-1000:]) or f"nothing within {timeout_s:g} s"
+
+
+def _became_ready(process: subprocess.Popen[Any], notices: socket.socket, timeout_s: float) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        try:
+            if b"READY=1" in notices.recv(4096):
+                return True
+        except TimeoutError:
+            if process.poll() is not None:
+                return False
+    return False
 
 
 def apply(changes: list[tuple[ConfigFile, ConfigFile]]) -> None:

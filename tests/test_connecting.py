@@ -17,8 +17,12 @@ DEFAULTS = {
 }
 LIMITS = re.findall(r"^\|[^|]*\| (\d+) s \| `([a-z_]+_s)` \|", PAGE, re.MULTILINE)
 PROCESSES, POOL, CLIENTS = (
-    DEFAULTS[f"pgbouncer_{name}"]
-    for name in ("application_processes", "application_pool_size", "max_client_conn")
+    DEFAULTS[name]
+    for name in (
+        "common_application_processes",
+        "pgbouncer_application_pool_size",
+        "pgbouncer_max_client_conn",
+    )
 )
 
 

@@ -7,9 +7,11 @@ from ansible.errors import AnsibleFilterError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from filter_plugins import ledgers, postgresql_tuning
+from filter_plugins import ledgers, postgresql_tuning, redis_tuning
 
 from .test_postgresql_tuning import BUSY, CORES, MEMORY, tuned
+from .test_redis_tuning import PLAN as PLAN_OF_REDIS
+from .test_redis_tuning import instances
 
 PLAN = {
     "application_processes": 8,
@@ -27,12 +29,11 @@ SETTINGS = {"max_connections": 70, "superuser_reserved_connections": 3}
 
 
 def redis(memory):
-    """redis_instances as the role's defaults have it."""
-    maxmemory = int(memory * 0.08)
-    return {
-        "sessions": {"maxmemory_mb": maxmemory, "persistence": True},
-        "realtime": {"maxmemory_mb": maxmemory, "persistence": False},
-    }
+    """What the ledgers need of redis_instances as the role's defaults have it."""
+    maxmemory = int(memory * 0.075)
+    return redis_tuning.redis_instances_tuned(
+        instances(maxmemory_mb=maxmemory), PLAN_OF_REDIS | {"memory_mb": memory}
+    )
 
 
 @given(memory=MEMORY, cores=CORES, beside_redis=st.booleans())
@@ -61,10 +62,13 @@ def test_pool_follows_the_cores_as_far_as_memory_goes(cores, memory, expected):
 
 
 def test_persistent_redis_needs_room_for_a_fork():
-    rows = ledgers.redis_memory_rows(redis(1250))
+    rows = ledgers.redis_memory_rows(
+        {name: {"maxmemory_mb": 100, "maxclients": 1000, "persistence": name == "sessions"}
+         for name in ("realtime", "sessions")}
+    )  # fmt: skip
     assert [(row["mb"], row["item"].split(":")[0]) for row in rows] == [
-        (100, "Redis realtime"), (26, "Redis realtime"),
-        (100, "Redis sessions"), (26, "Redis sessions"), (50, "Redis sessions"),
+        (100, "Redis realtime"), (26, "Redis realtime"), (40, "Redis realtime"),
+        (100, "Redis sessions"), (26, "Redis sessions"), (40, "Redis sessions"), (50, "Redis sessions"),
     ]  # fmt: skip
     assert rows[-1]["lower"] == "redis_instances.sessions.maxmemory_mb"
 
@@ -116,7 +120,7 @@ def test_memory_fits_to_the_last_mb():
         ({}, {}, []),
         ({"application_processes": 20}, {}, []),
         ({"application_processes": 21}, {}, ["840", "800", "pgbouncer_max_client_conn to 1050"]),
-        ({"application_overlap_percent": 450}, {}, ["880", "800", "pgbouncer_application_overlap_percent"]),
+        ({"application_overlap_percent": 450}, {}, ["880", "800", "common_application_overlap_percent"]),
         ({"pool_reserve": 6}, {}, []),
         ({"pool_reserve": 7}, {}, ["59", "57", "postgresql_max_connections to 72"]),
         ({"users": ["one", "two", "three"]}, {}, ["80", "57", "common_pool_size"]),

@@ -60,12 +60,12 @@ def untouched(environment):
             ["505", "87", "common_pool_size", "postgresql_max_connections to 518"],
         ),
         (
-            {"pgbouncer_application_processes": 100},
-            ["4000", "80", "pgbouncer_application_processes", "pgbouncer_max_client_conn to 5000"],
+            {"common_application_processes": 100},
+            ["4000", "80", "common_application_processes", "pgbouncer_max_client_conn to 5000"],
         ),
         (
-            {"pgbouncer_application_overlap_percent": 500},
-            ["240", "80", "pgbouncer_application_overlap_percent"],
+            {"common_application_overlap_percent": 500},
+            ["240", "80", "common_application_overlap_percent"],
         ),
         ({"postgresql_operator_connections": 50, "postgresql_max_connections": 60}, ["25", "7 for it"]),
         ({"pgbouncer_max_client_conn": 70000}, ["70000", "70089", "65536", "LimitNOFILE"]),

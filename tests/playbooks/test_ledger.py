@@ -52,7 +52,7 @@ def test_host_whose_cores_are_not_stated_is_asked(ledger):
 
 def test_what_does_not_add_up_is_printed_and_then_refused(ledger):
     code, output = ledger(**SIZES, postgresql_settings={"shared_buffers": "3GB"}, common_pool_size=200,
-                          postgresql_max_connections=100, pgbouncer_application_processes=100)  # fmt: skip
+                          postgresql_max_connections=100, common_application_processes=100)  # fmt: skip
     assert code != 0
     for words in ("3072  PostgreSQL: shared_buffers", "MISSING", "NOT ENOUGH", "MB short of memory",
                   "  postgresql_settings.shared_buffers, ", "pgbouncer_max_client_conn to 5000",

@@ -1,0 +1,137 @@
+"""Redis's ACL users: which commands, keys and channels each may use, per version of the server.
+
+Pure functions. A rule set is what follows the password in an ACL file, in the order and the words in which
+ACL LIST answers, so that a file and a running server can be compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+CONNECTION = ("+ping", "+hello", "+auth", "+client|setname")
+# CLIENT SETINFO came with 7.2; a server refuses an ACL file that names an unknown command.
+CONNECTION_SINCE_7_2 = ("+client|setinfo",)
+
+# The application's user for each purpose that an instance serves.
+USERS = {"tokens": "chat_app_sessions", "presence": "chat_app_realtime", "socketio": "chat_socketio"}
+
+TOKENS = (
+    "+get", "+set", "+setex", "+getdel", "+del", "+exists", "+expire", "+ttl", "+pttl",
+    "+eval", "+evalsha", "+script|load",  # one script rotates a token; inside it the same rules hold
+)  # fmt: skip
+PRESENCE = (
+    "+get", "+mget", "+set", "+setex", "+del", "+exists", "+expire", "+ttl", "+pttl",
+    "+subscribe", "+unsubscribe",
+)  # fmt: skip
+MONITOR = (
+    "+ping", "+hello", "+auth", "+info", "+dbsize", "+latency|latest", "+latency|history",
+    "+latency|histogram", "+slowlog|get", "+slowlog|len", "+memory|stats",
+)  # fmt: skip
+
+# What each adapter of Socket.IO uses: channels for each namespace ({}), keys, commands.
+ADAPTERS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
+    # @socket.io/redis-adapter, createAdapter
+    "classic": (
+        ("socket.io#{}#*", "socket.io-request#{}#*", "socket.io-response#{}#*"),
+        (),
+        ("+publish", "+subscribe", "+psubscribe", "+unsubscribe", "+punsubscribe", "+pubsub|numsub"),
+    ),
+    # the same, createShardedAdapter
+    "sharded": (
+        ("socket.io#{}#*",),
+        (),
+        ("+spublish", "+ssubscribe", "+sunsubscribe", "+pubsub|shardnumsub"),
+    ),
+    # @socket.io/redis-streams-adapter, with the recovery of a connection's state
+    "streams": (
+        (),
+        ("socket.io", "sio:session:*"),
+        ("+xadd", "+xread", "+xrange", "+set", "+get", "+del", "+multi", "+exec"),
+    ),
+    # python-socketio's AsyncRedisManager and RedisManager
+    "python": (("socketio",), (), ("+publish", "+subscribe", "+unsubscribe")),
+}
+
+
+def socketio_rules(adapters: Sequence[str], namespaces: Sequence[str], version: str) -> list[str]:
+    """What the adapters need in these namespaces, and nothing more.
+
+    A PSUBSCRIBE's pattern is compared with the rule's letter by letter, so each namespace has its own.
+    """
+    channels: list[str] = []
+    keys: list[str] = []
+    commands: list[str] = []
+    for adapter in adapters:
+        of_namespace, of_keys, of_commands = ADAPTERS[adapter]
+        for pattern in of_namespace:
+            channels += (
+                [pattern.format(namespace) for namespace in namespaces] if "{}" in pattern else [pattern]
+            )
+        keys += of_keys
+        commands += of_commands
+    return _rules(keys, channels, commands, version)
+
+
+def _rules(keys: Iterable[str], channels: Iterable[str], commands: Iterable[str], version: str) -> list[str]:
+    connection = CONNECTION + (() if version.startswith("7.0") else CONNECTION_SINCE_7_2)
+    return [
+        *(f"~{key}" for key in dict.fromkeys(keys)),
+        "resetchannels",
+        *(f"&{channel}" for channel in dict.fromkeys(channels)),
+        "-@all",
+        *dict.fromkeys([*connection, *commands]),
+    ]
+
+
+def redis_users(instance: Mapping[str, Any], plan: Mapping[str, Any], version: str) -> dict[str, list[str]]:
+    """The rules of each user of an instance (complete, see redis_tuning.py), by name.
+
+    `plan`: adapters, namespaces; `version`: the server's, such as "8.0".
+    """
+    users = {
+        # For the play and operators, over the local socket.
+        "chat_admin": ["~*", "&*", "+@all"],
+        # For exporters: figures, no key and no channel.
+        "chat_monitor": _rules([], [], MONITOR, version),
+    }
+    purposes = {
+        "tokens": lambda: _rules(["refresh_token:*"], [], TOKENS, version),
+        "presence": lambda: _rules(["presence:*", "typing:*"], ["__keyevent@0__:expired"], PRESENCE, version),
+        "socketio": lambda: socketio_rules(plan["adapters"], plan["namespaces"], version),
+    }
+    for purpose in instance["serves"]:
+        users[USERS[purpose]] = purposes[purpose]()
+    for name, user in instance["users"].items():
+        users[name] = _rules(user["keys"], user["channels"], user["commands"], version)
+    return users
+
+
+def acl_file(
+    users: Mapping[str, Sequence[str]],
+    others: Mapping[str, Mapping[str, Any]],
+    passwords: Mapping[str, str],
+    previous: Mapping[str, str],
+) -> str:
+    """The text of an ACL file, which takes no comment: every user off but these, passwords as SHA-256.
+
+    `others`: the instance's own users, which have their passwords with them. A user in `previous` has a
+    second password.
+    """
+    lines = ["user default off sanitize-payload resetchannels -@all\n"]
+    for name, rules in sorted(users.items()):
+        known = [others[name]["password"] if name in others else passwords[name]]
+        known += [previous[name]] if name in previous else []
+        hashes = [
+            f"#{hashlib.sha256(str(password).encode()).hexdigest()}" for password in dict.fromkeys(known)
+        ]
+        lines.append(f"user {name} on sanitize-payload {' '.join(hashes)} {' '.join(rules)}\n")
+    return "".join(lines)
+
+
+class FilterModule:
+    """The filters that the role redis uses."""
+
+    def filters(self) -> dict[str, Any]:
+        return {"acl_file": acl_file, "redis_users": redis_users}

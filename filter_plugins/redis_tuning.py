@@ -1,0 +1,334 @@
+"""Each Redis instance's settings from what it promises and what its host has, and why.
+
+Pure functions over numbers; memory is in MB (2**20 bytes). A table of settings is a dictionary of name and
+{value, why}, values as CONFIG GET answers them: the instance's file and the check of the running process are
+made of the same. An instance is one entry of redis_instances; a plan holds what all instances have in common:
+memory_mb, processes (the application's, while a deployment runs),
+adapters (of Socket.IO), messages_per_s (of each process), message_bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from math import ceil
+from typing import Any, TypedDict
+
+from ansible.errors import AnsibleFilterError
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+CLIENTS_ADMITTED_PERCENT = 80
+POOL_SIZE = 10
+CONNECTIONS_OF_ADAPTER = 2  # one publishes, one subscribes
+CONNECTIONS_OF_PRESENCE = 1  # it hears of expired keys
+STALL_S = 30  # a subscriber that stands still for so long (a long collection of garbage) is not dropped
+LEAST_STALL_S = 5
+STOCK_PUBSUB_MB = 32
+BACKLOG_LIMIT = 4096  # the kernel's own somaxconn
+
+POLICIES = (
+    "noeviction", "volatile-ttl", "volatile-lru", "volatile-lfu", "volatile-random",
+    "allkeys-lru", "allkeys-lfu", "allkeys-random",
+)  # fmt: skip
+PURPOSES = ("tokens", "presence", "socketio")
+
+# Classes of keyspace events; K and E choose the channels, and deliver nothing alone.
+CLASSES = set("g$lshzxetmdnA")
+FLAGS = CLASSES | {"K", "E"}
+
+# What an instance's own options, or other parts of the play, decide.
+RESERVED = (
+    "aclfile", "appendonly", "bind", "dir", "include", "maxmemory", "maxmemory-policy",
+    "notify-keyspace-events", "port", "protected-mode", "rename-command", "requirepass", "tls-auth-clients",
+    "tls-ca-cert-file", "tls-cert-file", "tls-key-file", "tls-port", "unixsocket", "unixsocketperm", "user",
+)  # fmt: skip
+
+USER_SPEC: dict[str, Any] = {
+    "password": {"type": "str", "required": True, "no_log": True},
+    "keys": {"type": "list", "elements": "str", "default": []},
+    "channels": {"type": "list", "elements": "str", "default": []},
+    "commands": {"type": "list", "elements": "str", "required": True},
+}
+INSTANCE_SPEC: dict[str, Any] = {
+    "port": {"type": "int", "required": True},
+    "serves": {"type": "list", "elements": "str", "choices": list(PURPOSES), "default": []},
+    "maxmemory_mb": {"type": "int", "required": True},
+    "maxmemory_policy": {"type": "str", "choices": list(POLICIES), "required": True},
+    "persistence": {"type": "bool", "required": True},
+    "notify_keyspace_events": {"type": "str", "default": ""},
+    "pool_size": {"type": "int", "default": POOL_SIZE},
+    "users": {"type": "dict", "default": {}},
+    "settings": {"type": "dict", "default": {}},
+}
+
+
+class Setting(TypedDict):
+    """One line of an instance's file."""
+
+    value: str
+    why: str
+
+
+Table = dict[str, Setting]
+
+
+def redis_instances_complete(instances: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """redis_instances with every option, in its type.
+
+    Raises AnsibleFilterError for an option that is unknown, missing, of another type or not allowed.
+    """
+    complete: dict[str, dict[str, Any]] = {}
+    for name, instance in sorted(instances.items()):
+        complete[name] = _validated(f"redis_instances.{name}", instance, INSTANCE_SPEC)
+        complete[name]["users"] = {
+            user: _validated(f"redis_instances.{name}.users.{user}", options, USER_SPEC)
+            for user, options in complete[name]["users"].items()
+        }
+    return complete
+
+
+def _validated(where: str, options: Any, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The options in their types, defaults filled in."""
+    if not isinstance(options, Mapping):
+        raise AnsibleFilterError(f"{where} is {options!r}; allowed: a dictionary with {', '.join(spec)}")
+    result = ArgumentSpecValidator(dict(spec)).validate(dict(options))
+    unknown = sorted(str(option) for option in options.keys() - spec.keys())
+    if unknown:
+        raise AnsibleFilterError(f"{where} has no option {', '.join(unknown)}; allowed: {', '.join(spec)}")
+    if result.error_messages:
+        raise AnsibleFilterError(f"{where}: {'; '.join(result.error_messages)}")
+    return dict(result.validated_parameters)
+
+
+def redis_instance_problems(instances: Mapping[str, Mapping[str, Any]], plan: Mapping[str, Any]) -> list[str]:
+    """Why the (complete) instances cannot keep what they promise; each with the value and what is allowed."""
+    problems = []
+    for name, instance in instances.items():
+        problems += [f"redis_instances.{name}.{text}" for text in _instance_problems(name, instance, plan)]
+    for purpose in PURPOSES:
+        serving = [name for name, instance in instances.items() if purpose in instance["serves"]]
+        if len(serving) != 1:
+            problems.append(
+                f"redis_instances: {purpose} is served by {' and '.join(serving) or 'none'}; allowed: one "
+                "instance (option serves)"
+            )
+    return problems
+
+
+def _instance_problems(name: str, instance: Mapping[str, Any], plan: Mapping[str, Any]) -> list[str]:
+    problems = []
+    policy, flags, serves = (
+        instance["maxmemory_policy"],
+        instance["notify_keyspace_events"],
+        instance["serves"],
+    )
+    if re.fullmatch(r"[a-z][a-z0-9_]{0,30}", name) is None:
+        problems.append("name is none for a unit and files; allowed: a to z, 0 to 9 and _, 31 at most")
+    if "tokens" in serves and policy != "noeviction":
+        problems.append(
+            f"maxmemory_policy is {policy}; it serves tokens, which it would throw away: allowed: noeviction"
+        )
+    if not 1024 <= instance["port"] <= 65535:
+        problems.append(f"port is {instance['port']}; allowed: 1024 to 65535")
+    if instance["maxmemory_mb"] < 16:
+        problems.append(f"maxmemory_mb is {instance['maxmemory_mb']}; allowed: 16 or more")
+    if instance["pool_size"] < 1:
+        problems.append(f"pool_size is {instance['pool_size']}; allowed: 1 or more")
+    unknown = sorted(set(flags) - FLAGS)
+    if unknown:
+        problems.append(
+            f"notify_keyspace_events is {flags}; {''.join(unknown)} is no flag; allowed: "
+            + "".join(sorted(FLAGS))
+        )
+    elif flags and not (set(flags) & {"K", "E"} and set(flags) & CLASSES):
+        problems.append(
+            f"notify_keyspace_events is {flags}, which delivers nothing; allowed: K or E together with a "
+            "class of events, such as Ex, or nothing"
+        )
+    elif "presence" in serves and not ("E" in flags and set(flags) & {"x", "A"}):
+        problems.append(
+            f"notify_keyspace_events is {flags or 'empty'}; it serves presence, which hears of expired keys: "
+            "allowed: Ex, or more"
+        )
+    if "socketio" in serves and _pubsub_mb(instance, plan) < LEAST_STALL_S * _mb_per_s(plan):
+        problems.append(
+            f"maxmemory_mb is {instance['maxmemory_mb']}, of which a quarter may wait for a subscriber: less "
+            f"than {LEAST_STALL_S} s of {_mb_per_s(plan):.1f} MB/s. Raise it to "
+            f"{ceil(LEAST_STALL_S * _mb_per_s(plan) * 4)}, or lower redis_socketio_messages_per_s or "
+            "redis_socketio_message_bytes"
+        )
+    reserved = sorted({str(setting).lower() for setting in instance["settings"]} & set(RESERVED))
+    if reserved:
+        problems.append(
+            f"settings has {', '.join(reserved)}, which it must not: the instance's options or other parts "
+            "of the play decide them"
+        )
+    return problems
+
+
+def redis_clients(instance: Mapping[str, Any], plan: Mapping[str, Any]) -> int:
+    """Connections that the application may have to the instance, while a deployment runs."""
+    return int(plan["processes"]) * redis_connections(instance, plan)
+
+
+def redis_connections(instance: Mapping[str, Any], plan: Mapping[str, Any]) -> int:
+    """Connections of one process of the application to the instance."""
+    return (
+        int(instance["pool_size"])
+        + (CONNECTIONS_OF_ADAPTER * len(plan["adapters"]) if "socketio" in instance["serves"] else 0)
+        + (CONNECTIONS_OF_PRESENCE if "presence" in instance["serves"] else 0)
+    )
+
+
+def tune_redis(instance: Mapping[str, Any], plan: Mapping[str, Any]) -> Table:
+    """What the instance's options, the application and the host decide; `settings` overrides them.
+
+    Sources: redis.conf of 7.0, 8.0 and Valkey 8.1; benchmarks/redis for hz and active-expire-effort.
+    """
+    memory, persists = int(instance["maxmemory_mb"]), instance["persistence"]
+    events = bool(set(instance["notify_keyspace_events"]) & {"x", "A"})
+    clients = redis_clients(instance, plan)
+    floor = min(1000, int(plan["memory_mb"]) // 4)
+    maxclients = max(floor, ceil(clients * 100 / CLIENTS_ADMITTED_PERCENT / 100) * 100)
+    table = {
+        "maxmemory": _set(memory * 1024**2, f"maxmemory_mb, {memory}"),
+        "maxmemory-policy": _set(instance["maxmemory_policy"], "maxmemory_policy"),
+        "maxclients": _set(
+            maxclients,
+            f"{clients} of the application are at most {CLIENTS_ADMITTED_PERCENT} % of it; {floor} at least",
+        ),
+        "tcp-backlog": _set(
+            max(511, min(maxclients, BACKLOG_LIMIT)), "maxclients: after a restart all connect at once"
+        ),
+        "notify-keyspace-events": _set(instance["notify_keyspace_events"], "notify_keyspace_events"),
+        "hz": _set(*((50, "looks for expired keys 50 times a second: their events are waited for") if events
+                     else (10, "stock; nobody waits for an expired key's event"))),
+        "active-expire-effort": _set(*((3, "leaves fewer expired keys for later, whose events would be late")
+                                       if events else (1, "stock"))),
+        "appendonly": _set("yes" if persists else "no", "persistence"),
+        "appendfsync": _set("everysec", "a second of what was acknowledged can be lost with the host"),
+        "aof-load-truncated": _set("yes", "a power loss may cut the last command; it starts and warns"),
+        "save": _set(*(("3600 1 300 100 60 10000", "a second line beside the AOF") if persists
+                       else ("", "persistence"))),
+        "client-output-buffer-limit": _set(*_output_buffers(instance, plan)),
+        "maxmemory-clients": _set(
+            memory * 1024**2 // 2,
+            "half of maxmemory; past that the client with the most waiting is cut off, not a key evicted",
+        ),
+    }  # fmt: skip
+    for name, value in instance["settings"].items():
+        table[str(name).lower()] = _set(value, "settings")
+    return table
+
+
+def redis_instances_tuned(
+    instances: Mapping[str, Mapping[str, Any]], plan: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """What the ledgers and the kernel need of each (complete) instance, as it is really set.
+
+    maxmemory_mb, persistence, maxclients, connections (of one process of the application), backlog.
+    """
+    tuned = {}
+    for name, instance in instances.items():
+        table = tune_redis(instance, plan)
+        tuned[name] = {
+            "maxmemory_mb": instance["maxmemory_mb"],
+            "persistence": instance["persistence"],
+            "maxclients": _number(name, "maxclients", table),
+            "connections": redis_connections(instance, plan),
+            "backlog": _number(name, "tcp-backlog", table),
+        }
+    return tuned
+
+
+def _number(name: str, setting: str, table: Table) -> int:
+    value = table[setting]["value"]
+    if re.fullmatch(r"[1-9]\d*", value) is None:
+        raise AnsibleFilterError(
+            f"redis_instances.{name}.settings.{setting} is {value}; allowed: a whole number, 1 or more"
+        )
+    return int(value)
+
+
+def redis_daemons(instances: Mapping[str, Mapping[str, Any]], flavour: str) -> list[dict[str, Any]]:
+    """The instances' units, ports and files, as the module host_fits takes them."""
+    return [
+        {
+            "unit": f"{flavour}-server@{name}.service",
+            "port": instance["port"],
+            "variable": f"redis_instances.{name}.port",
+            "configuration": f"/etc/{flavour}/chat-{name}.conf",
+        }
+        for name, instance in instances.items()
+    ]
+
+
+def redis_io_threads(cores: int, version: str) -> Setting:
+    """io-threads for a server of this version, such as "8.0"."""
+    if version.startswith("7.0"):
+        return _set(1, "7.0 cannot share out TLS connections among threads")
+    if cores < 4:
+        return _set(1, f"common_cores, {cores}; threads pay from 4 on")
+    return _set(min(cores // 2, 8), f"half of common_cores, {cores}, 8 at most; threads do the TLS")
+
+
+def _mb_per_s(plan: Mapping[str, Any]) -> float:
+    """What each subscriber receives: every process's messages."""
+    return int(plan["processes"]) * int(plan["messages_per_s"]) * int(plan["message_bytes"]) / 1024**2
+
+
+def _pubsub_mb(instance: Mapping[str, Any], plan: Mapping[str, Any]) -> int:
+    """What may wait for one subscriber."""
+    wanted = max(STOCK_PUBSUB_MB, ceil(STALL_S * _mb_per_s(plan)))
+    return int(min(wanted, instance["maxmemory_mb"] // 4))
+
+
+def _output_buffers(instance: Mapping[str, Any], plan: Mapping[str, Any]) -> tuple[str, str]:
+    """The limits and their reason. Redis counts these buffers in maxmemory, so no ledger adds them."""
+    if "socketio" in instance["serves"]:
+        hard = _pubsub_mb(instance, plan)
+        why = (
+            f"a subscriber may lag by {hard} MB: {STALL_S} s of {_mb_per_s(plan):.1f} MB/s from "
+            f"{plan['processes']} processes, {STOCK_PUBSUB_MB} MB at least, a quarter of maxmemory at most"
+        )
+    else:
+        hard, why = (
+            min(STOCK_PUBSUB_MB, int(instance["maxmemory_mb"]) // 4),
+            "stock, or a quarter of maxmemory",
+        )
+    size, half = hard * 1024**2, hard * 1024**2 // 2
+    return f"normal 0 0 0 slave 268435456 67108864 60 pubsub {size} {half} 60", why
+
+
+def redis_file(table: Mapping[str, Setting]) -> str:
+    """The lines of an instance's file."""
+    several = {"bind", "client-output-buffer-limit", "oom-score-adj-values", "save"}  # words, not one string
+    lines = []
+    for name, setting in sorted(table.items()):
+        value = str(setting["value"])
+        written = (
+            value
+            if name in several and value
+            else '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        )
+        lines.append(f"# {setting['why']}\n{name} {written}\n")
+    return "".join(lines)
+
+
+def _set(value: Any, why: str) -> Setting:
+    return {"value": str(value), "why": why}
+
+
+class FilterModule:
+    """The filters that the roles redis, kernel and preflight use."""
+
+    def filters(self) -> dict[str, Any]:
+        return {
+            "redis_daemons": redis_daemons,
+            "redis_file": redis_file,
+            "redis_instance_problems": redis_instance_problems,
+            "redis_instances_complete": redis_instances_complete,
+            "redis_instances_tuned": redis_instances_tuned,
+            "redis_io_threads": redis_io_threads,
+            "tune_redis": tune_redis,
+        }

@@ -1,0 +1,96 @@
+"""Redis's ACL users, as text."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from filter_plugins import redis_acl as acl
+
+from .test_redis_tuning import instances
+
+PLAN = {"adapters": ["classic"], "namespaces": ["/"]}
+PASSWORDS = {name: f"password of {name}" for name in ("chat_admin", "chat_monitor", *acl.USERS.values())}
+
+
+def of(instance, version="8.0", **plan):
+    return acl.redis_users(instance, PLAN | plan, version)
+
+
+def test_each_purpose_has_its_user_and_every_instance_the_operators():
+    both = instances()
+    assert set(of(both["sessions"])) == {"chat_admin", "chat_monitor", "chat_app_sessions"}
+    assert set(of(both["realtime"])) == {"chat_admin", "chat_monitor", "chat_app_realtime", "chat_socketio"}
+
+
+@pytest.mark.parametrize("name", ["sessions", "realtime"])
+def test_only_the_administrator_may_do_what_looks_over_or_changes_everything(name):
+    for user, rules in of(instances()[name]).items():
+        if user != "chat_admin":
+            forbidden = {
+                "keys",
+                "scan",
+                "flushall",
+                "flushdb",
+                "config",
+                "debug",
+                "shutdown",
+                "module",
+                "acl",
+            }
+            assert not {rule.lstrip("+").split("|")[0] for rule in rules if rule.startswith("+")} & forbidden
+            assert "+@all" not in rules
+            assert "~*" not in rules
+
+
+def test_scripts_are_for_tokens_alone():
+    both = instances()
+    assert "+evalsha" in of(both["sessions"])["chat_app_sessions"]
+    assert "+evalsha" not in of(both["realtime"])["chat_app_realtime"]
+
+
+@pytest.mark.parametrize(("version", "known"), [("7.0", False), ("8.0", True), ("8.1", True)])
+def test_command_that_the_server_does_not_know_is_left_out(version, known):
+    for rules in of(instances()["realtime"], version).values():
+        assert ("+client|setinfo" in rules) == (known and "+client|setname" in rules)
+
+
+def test_namespaces_have_a_pattern_each():
+    rules = acl.socketio_rules(["classic"], ["/", "/admin"], "8.0")
+    assert "&socket.io#/#*" in rules
+    assert "&socket.io#/admin#*" in rules
+    assert "&socket.io#*" not in rules
+
+
+def test_adapter_gets_nothing_of_another():
+    rules = acl.socketio_rules(["python"], ["/"], "8.0")
+    assert "+xadd" not in rules
+    assert "+psubscribe" not in rules
+    assert [rule for rule in rules if rule[0] in "~&"] == ["&socketio"]
+
+
+def test_several_adapters_name_each_command_once():
+    rules = acl.socketio_rules(["classic", "sharded", "streams", "python"], ["/"], "8.0")
+    assert len(rules) == len(set(rules))
+
+
+def test_users_of_an_instance_come_beside():
+    own = {"jobs": {"password": "of jobs", "keys": ["job:*"], "commands": ["+lpush"]}}
+    instance = instances(sessions={"users": own})["sessions"]
+    users = of(instance)
+    assert users["jobs"][:3] == ["~job:*", "resetchannels", "-@all"]
+    assert users["jobs"][-1] == "+lpush"
+    assert hashlib.sha256(b"of jobs").hexdigest() in acl.acl_file(users, instance["users"], PASSWORDS, {})
+
+
+def test_file_holds_hashes_alone_and_a_second_one_during_a_change():
+    users = of(instances()["sessions"])
+    text = acl.acl_file(users, {}, PASSWORDS, {"chat_app_sessions": "the old one"})
+    first, *lines = text.splitlines()
+    assert first == "user default off sanitize-payload resetchannels -@all"
+    assert [line.split()[1] for line in lines] == sorted(users)
+    assert "password of" not in text
+    assert "the old one" not in text
+    for line in lines:
+        assert line.count("#") == (2 if "chat_app_sessions" in line else 1)
