@@ -16,13 +16,19 @@ CONTENTS = (
     " -printf '%p %s %T@\\n' | sort"
 )
 
-EVICTING = {
-    "port": 6380,
-    "maxmemory_mb": 9,
-    "maxmemory_policy": "allkeys-lru",
+SESSIONS = {
+    "port": 6380, "serves": ["tokens"], "maxmemory_mb": 99, "maxmemory_policy": "noeviction",
     "persistence": True,
-    "notify_keyspace_events": "",
-}
+}  # fmt: skip
+REALTIME = {
+    "port": 6381, "serves": ["presence", "socketio"], "maxmemory_mb": 99, "maxmemory_policy": "volatile-ttl",
+    "persistence": False, "notify_keyspace_events": "Ex",
+}  # fmt: skip
+
+
+def redis(sessions=None, **realtime):
+    """redis_instances with other options of its two instances."""
+    return {"redis_instances": {"sessions": SESSIONS | (sessions or {}), "realtime": REALTIME | realtime}}
 
 
 @pytest.fixture
@@ -78,7 +84,16 @@ def untouched(environment):
         ({"chat_database_migrations": "/nowhere"}, ["chat_database_migrations", "/nowhere"]),
         ({"preflight_independent_hosts": False}, ["bookworm, trixie", "allowed: one"]),
         ({"kernel_settings": {"vm.swappiness": 500}}, ["vm.swappiness is 500", "from 0 to 200"]),
-        ({"redis_instances": {"sessions": EVICTING}}, ["allkeys-lru", "noeviction", "realtime"]),
+        (
+            redis({"maxmemory_policy": "allkeys-lru"}, notify_keyspace_events="E"),
+            ["allkeys-lru", "allowed: noeviction", "notify_keyspace_events is E", "such as Ex"],
+        ),
+        (redis(maxmemory=5), ["redis_instances.realtime has no option maxmemory", "maxmemory_mb"]),
+        (redis(port=6380), ["6380, 6380", "redis_instances.realtime.port, redis_instances.sessions.port"]),
+        (redis(maxmemory_mb=4000), ["MB short of memory", "redis_instances.realtime.maxmemory_mb, 4416 MB"]),
+        (redis({"settings": {"maxclients": 20}}), ["40 connections to", "16", "settings.maxclients to 50"]),
+        (redis({"settings": {"Port": 1}}), ["sessions.settings has port"]),
+        ({"redis_flavour": "keydb"}, ["redis_flavour", "keydb", "redis, valkey"]),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

@@ -6,12 +6,16 @@ import json
 import subprocess
 
 import pytest
+import yaml
 
 from .runs import PROJECT
 
 REDIS = "redis-cli --user chat_admin -s /run/redis-sessions/redis.sock"
 POSTGRESQL_DROP_IN = "/etc/systemd/system/postgresql@.service.d/chat.conf"
 PGBOUNCER_DROP_IN = "/etc/systemd/system/pgbouncer.service.d/chat.conf"
+
+INSTANCES = yaml.safe_load((PROJECT / "roles/redis/defaults/main.yml").read_text())["redis_instances"]
+CHANGED = {"maxclients": 900, "tcp-backlog": 900}
 
 # A task's name, and what --diff or its output shows of the change.
 DRIFT = {
@@ -98,7 +102,7 @@ def test_check_mode_says_which_change_reloads_and_which_restarts(environment):
         "postgresql_settings": {"work_mem": "9MB", "huge_pages": False},
         "postgresql_max_connections": 90,
         "pgbouncer_port": 6433,
-        "redis_maxclients": 900,
+        "redis_instances": INSTANCES | {"sessions": INSTANCES["sessions"] | {"settings": CHANGED}},
         "tls_renew_days": 500,
     }
     run = environment.play("--check", "--diff", "-e", json.dumps(variables))
@@ -106,7 +110,8 @@ def test_check_mode_says_which_change_reloads_and_which_restarts(environment):
     for host in environment.hosts:
         shown = run.diff(host)
         predicted = ("reload postgresql@", "restart postgresql@", "restart pgbouncer.service",
-                     "maxclients 900", "chat.pem (read again)")  # fmt: skip
+                     "maxclients 900", "wanted: CONFIG SET", "chat.pem (read again)",
+                     "tcp-backlog 900", "wanted: only by a restart")  # fmt: skip
         assert [text for text in predicted if text not in shown] == []
         now = environment.psql(host, "SHOW max_connections")
         assert (
@@ -114,6 +119,7 @@ def test_check_mode_says_which_change_reloads_and_which_restarts(environment):
             in run.notice(host)
         )
         assert "pgbouncer.service would be restarted for /etc/pgbouncer/chat_listen.ini" in run.notice(host)
+        assert "redis-server@sessions.service would be restarted for tcp-backlog" in run.notice(host)
         assert environment.psql(host, "SHOW work_mem") != "9MB"
 
 

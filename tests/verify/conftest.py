@@ -41,6 +41,8 @@ class Host:
     ssh: dict[str, str]
     container: str
     ports: dict[str, int]
+    redis_flavour: str
+    redis: dict[str, dict[str, Any]]
     kernel: dict[str, dict[str, Any]]
     postgresql_version: str
     roles: list[str]
@@ -50,6 +52,34 @@ class Host:
 
     def __str__(self) -> str:
         return self.name
+
+    def port(self, service: str) -> int:
+        """Of postgresql or pgbouncer, or of what a Redis instance serves (tokens, presence, socketio)."""
+        return (
+            self.ports[service] if service in self.ports else int(self.redis[self.serving(service)]["port"])
+        )
+
+    def serving(self, purpose: str) -> str:
+        """The name of the Redis instance that serves the purpose."""
+        return next(name for name, instance in self.redis.items() if purpose in instance["serves"])
+
+    def services(self) -> list[str]:
+        """The units of the data tier that run here."""
+        return [
+            *([f"postgresql@{self.postgresql_version}-main"] if "postgresql" in self.groups else []),
+            *(["pgbouncer"] if "pgbouncer" in self.groups else []),
+            *(self.redis_unit(name) for name in self.redis if "redis" in self.groups),
+        ]
+
+    def redis_unit(self, instance: str) -> str:
+        return f"{self.redis_flavour}-server@{instance}"
+
+    def listening(self) -> set[int]:
+        """The ports of those units."""
+        redis_ports = {int(instance["port"]) for instance in self.redis.values()}
+        return {port for service, port in self.ports.items() if service in self.groups} | (
+            redis_ports if "redis" in self.groups else set()
+        )
 
     def ssh_options(self) -> list[str]:
         """ssh's arguments for this host, without its name."""
@@ -67,10 +97,28 @@ class Subject:
 
     def serving(self, group: str, app: Host) -> Host:
         """The host of `group` that the application on `app` uses: its own, else the first."""
-        members = [host for host in self.hosts if group in host.groups]
+        members = self.members(group)
         if not members:
             pytest.fail(f"no host of the inventory is in the group {group}")
         return app if app in members else members[0]
+
+    def members(self, group: str) -> list[Host]:
+        return [host for host in self.hosts if group in host.groups]
+
+    def links(self) -> list[tuple[Host, Host]]:
+        """Application host and Redis host: each one of either kind is in a pair."""
+        apps, caches = self.members("app"), self.members("redis")
+        pairs = [(app, self.serving("redis", app)) for app in apps] if caches else []
+        return pairs + [(apps[0], cache) for cache in caches if cache not in [server for _, server in pairs]]
+
+    def endpoints(self) -> list[tuple[Host, Host, str]]:
+        """Application host, server and service, of all that an application connects to."""
+        return [
+            *((app, self.serving(group, app), group)
+              for app in self.members("app") for group in ("postgresql", "pgbouncer") if self.members(group)),
+            *((app, cache, purpose)
+              for app, cache in self.links() for purpose in ("tokens", "presence")),
+        ]  # fmt: skip
 
 
 @cache
@@ -97,20 +145,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         group = groups[name]
         hosts = [host for host in _subject().hosts if group in [*host.groups, "all"]]
         metafunc.parametrize(name, hosts, ids=str, scope="session")
-    if "confined" in metafunc.fixturenames:  # a host, and one of its units that has a sandbox
-        pairs = [
-            (host, unit)
-            for host in _subject().hosts
-            for group, unit in (
-                ("postgresql", f"postgresql@{host.postgresql_version}-main"),
-                ("pgbouncer", "pgbouncer"),
-            )
-            if group in host.groups
-        ]
-        metafunc.parametrize("confined", pairs, ids=lambda pair: f"{pair[0]}-{pair[1]}")
+    if "unit" in metafunc.fixturenames:  # a host, and one of its units
+        pairs = [(host, unit) for host in _subject().hosts for unit in host.services()]
+        metafunc.parametrize("unit", pairs, ids=_joined)
+    if "link" in metafunc.fixturenames:
+        metafunc.parametrize("link", _subject().links(), ids=_joined, scope="session")
+    if "endpoint" in metafunc.fixturenames:
+        metafunc.parametrize("endpoint", _subject().endpoints(), ids=_joined)
     if "kernel_setting" in metafunc.fixturenames:  # a host, and a setting that its kernel is to have
         settings = [(host, name) for host in _subject().hosts for name in host.kernel]
-        metafunc.parametrize("kernel_setting", settings, ids=lambda pair: f"{pair[0]}-{pair[1]}")
+        metafunc.parametrize("kernel_setting", settings, ids=_joined)
+
+
+def _joined(parts: tuple[object, ...]) -> str:
+    return "-".join(map(str, parts))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -194,30 +242,29 @@ def _wait(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 class Tunnel:
-    """SSH tunnels that end on application hosts; called with a host and a service, gives the local port."""
+    """SSH tunnels that end on application hosts: tunnel(app, server, port) is the local port."""
 
-    def __init__(self, subject: Subject) -> None:
-        self._subject = subject
-        self._open: dict[tuple[str, str], tuple[int, subprocess.Popen[bytes]]] = {}
+    def __init__(self) -> None:
+        self._open: dict[tuple[str, str, int], tuple[int, subprocess.Popen[bytes]]] = {}
 
-    def __call__(self, app: Host, service: str) -> int:
-        if (app.name, service) not in self._open:
-            server = self._subject.serving(service.split("_")[0], app)
+    def __call__(self, app: Host, server: Host, port: int) -> int:
+        key = app.name, server.name, port
+        if key not in self._open:
             local = _free_port()
             process = subprocess.Popen(
                 ["ssh", "-N", "-o", "ExitOnForwardFailure=yes", "-o", "ConnectTimeout=5", *app.ssh_options(),
                  "-o", "LogLevel=ERROR",  # ssh would name each connection that a restarting service refuses
-                 "-L", f"127.0.0.1:{local}:{server.address}:{server.ports[service]}",
+                 "-L", f"127.0.0.1:{local}:{server.address}:{port}",
                  "-p", str(app.ssh["port"]), f"{app.ssh['user']}@{app.ssh['host']}"]
             )  # fmt: skip
-            self._open[app.name, service] = local, process
+            self._open[key] = local, process
             _wait(local, process)
-        return self._open[app.name, service][0]
+        return self._open[key][0]
 
-    def anew(self, app: Host, service: str) -> int:
+    def anew(self, app: Host, server: Host, port: int) -> int:
         """The port of a tunnel that is opened again, as after a restart of the host."""
-        self._close(*self._open.pop((app.name, service), (0, None)))
-        return self(app, service)
+        self._close(*self._open.pop((app.name, server.name, port), (0, None)))
+        return self(app, server, port)
 
     def close(self) -> None:
         """End every tunnel."""
@@ -232,65 +279,87 @@ class Tunnel:
 
 
 @pytest.fixture(scope="session")
-def tunnel(subject: Subject) -> Iterator[Tunnel]:
-    """Local ports that lead to services: tunnel(app, "pgbouncer")."""
-    tunnels = Tunnel(subject)
+def tunnel() -> Iterator[Tunnel]:
+    """Local ports that lead to services: tunnel(app, server, port)."""
+    tunnels = Tunnel()
     yield tunnels
     tunnels.close()
+
+
+REDIS_USERS = {"tokens": "chat_app_sessions", "presence": "chat_app_realtime", "socketio": "chat_socketio"}
+
+
+class Clients:
+    """The application's clients on one of its hosts, as they reach a server; closed at the end."""
+
+    def __init__(self, subject: Subject, tunnel: Tunnel, stack: ExitStack) -> None:
+        self._subject, self._tunnel, self._stack = subject, tunnel, stack
+
+    def postgresql(self, app: Host, server: Host, service: str, user: str, **overrides: Any) -> Any:
+        """A connection to the service (postgresql or pgbouncer) of `server`; `overrides` are libpq's."""
+        parameters = {
+            "host": server.address,
+            "hostaddr": "127.0.0.1",
+            "port": self._tunnel(app, server, server.port(service)),
+            "dbname": "chat",
+            "user": user,
+            "password": self._subject.secrets.get(user, "none"),
+            "sslmode": "verify-full",
+            "sslrootcert": self._subject.ca,
+            "connect_timeout": 10,
+            "autocommit": True,
+            "prepare_threshold": None,  # PgBouncer before 1.21 does not follow prepared statements
+        }
+        return self._stack.enter_context(psycopg.connect(**{**parameters, **overrides}))
+
+    def redis(self, app: Host, server: Host, purpose: str, **overrides: Any) -> redis.Redis:
+        """A client of the instance of `server` that serves the purpose; `overrides` are redis.Redis's."""
+        user = REDIS_USERS[purpose]
+        parameters = {
+            "host": "localhost",  # a name that the certificate holds, at the tunnel's end
+            "port": self._tunnel(app, server, server.port(purpose)),
+            "username": user,
+            "password": self._subject.secrets[user],
+            "ssl": True,
+            "ssl_ca_certs": self._subject.ca,
+            "ssl_check_hostname": True,
+            "decode_responses": True,
+            "socket_timeout": 10,
+            "retry": Retry(NoBackoff(), 0),  # a refusal is what many checks want to see, once
+        }
+        return self._stack.enter_context(redis.Redis(**{**parameters, **overrides}))
+
+
+@pytest.fixture
+def clients(subject: Subject, tunnel: Tunnel) -> Iterator[Clients]:
+    with ExitStack() as stack:
+        yield Clients(subject, tunnel, stack)
 
 
 Connect = Callable[..., psycopg.Connection[Any]]
 
 
 @pytest.fixture
-def connect(app: Host, subject: Subject, tunnel: Tunnel) -> Iterator[Connect]:
+def connect(app: Host, subject: Subject, clients: Clients) -> Connect:
     """PostgreSQL as the application reaches it: connect(user, service="pgbouncer", **libpq's)."""
-    with ExitStack() as stack:
 
-        def open_connection(user: str, service: str = "pgbouncer", **overrides: Any) -> Any:
-            parameters = {
-                "host": subject.serving(service, app).address,
-                "hostaddr": "127.0.0.1",
-                "port": tunnel(app, service),
-                "dbname": "chat",
-                "user": user,
-                "password": subject.secrets.get(user, "none"),
-                "sslmode": "verify-full",
-                "sslrootcert": subject.ca,
-                "connect_timeout": 10,
-                "autocommit": True,
-                "prepare_threshold": None,  # PgBouncer before 1.21 does not follow prepared statements
-            }
-            return stack.enter_context(psycopg.connect(**{**parameters, **overrides}))
+    def open_connection(user: str, service: str = "pgbouncer", **overrides: Any) -> Any:
+        return clients.postgresql(app, subject.serving(service, app), service, user, **overrides)
 
-        yield open_connection
+    return open_connection
 
 
 RedisConnect = Callable[..., "redis.Redis"]
 
 
 @pytest.fixture
-def redis_connect(app: Host, subject: Subject, tunnel: Tunnel) -> Iterator[RedisConnect]:
-    """Redis as the application reaches it: redis_connect("sessions", **overrides of redis.Redis's)."""
-    with ExitStack() as stack:
+def redis_connect(link: tuple[Host, Host], clients: Clients) -> RedisConnect:
+    """Redis as the application reaches it: redis_connect("tokens", **overrides of redis.Redis's)."""
 
-        def open_client(instance: str, **overrides: Any) -> redis.Redis:
-            user = f"chat_app_{instance}"
-            parameters = {
-                "host": "localhost",  # a name that the certificate holds, at the tunnel's end
-                "port": tunnel(app, f"redis_{instance}"),
-                "username": user,
-                "password": subject.secrets[user],
-                "ssl": True,
-                "ssl_ca_certs": subject.ca,
-                "ssl_check_hostname": True,
-                "decode_responses": True,
-                "socket_timeout": 10,
-                "retry": Retry(NoBackoff(), 0),  # a refusal is what many checks want to see, once
-            }
-            return stack.enter_context(redis.Redis(**{**parameters, **overrides}))
+    def open_client(purpose: str, **overrides: Any) -> redis.Redis:
+        return clients.redis(*link, purpose, **overrides)
 
-        yield open_client
+    return open_client
 
 
 def refusal(error: type[Exception], action: Callable[[], object]) -> str:

@@ -58,7 +58,7 @@ def where(app, subject, server, shell, tunnel):
         "password": subject.secrets["chat_app"],
         "pgbouncer": tuple(map(int, version.split(".")[:2])),
         "hostaddr": "127.0.0.1",
-        "port": tunnel(app, "pgbouncer"),
+        "port": tunnel(app, server, server.port("pgbouncer")),
         "sslrootcert": subject.ca,
     }
 

@@ -14,29 +14,36 @@ import redis
 pytestmark = pytest.mark.disruptive
 
 
-def test_restart_of_the_host_keeps_rows_and_tokens(app, connect, redis_connect, tunnel, saw):
-    name = uuid.uuid4().hex
-    connect("chat_app").execute("INSERT INTO rooms (name) VALUES (%s)", [name])
-    redis_connect("sessions").set("refresh_token:kept", "digest", ex=600)
-    redis_connect("realtime").set("presence:gone", "online", ex=600)
+def test_restart_of_the_host_keeps_rows_and_tokens(any_host, subject, clients, tunnel, saw):
+    app, name = subject.serving("app", any_host), uuid.uuid4().hex
+    sql = any_host in subject.members("pgbouncer")
+    if sql:
+        connection = clients.postgresql(app, any_host, "pgbouncer", "chat_app")
+        connection.execute("INSERT INTO rooms (name) VALUES (%s)", [name])
+    clients.redis(app, any_host, "tokens").set("refresh_token:kept", "digest", ex=600)
+    clients.redis(app, any_host, "presence").set("presence:gone", "online", ex=600)
     time.sleep(1.2)  # appendfsync everysec promises what is older than a second
 
     podman = ["podman"] if os.geteuid() == 0 else ["sudo", "-n", "podman"]
-    subprocess.run([*podman, "restart", "--time", "60", app.container], check=True, capture_output=True)
-    rows = _when_back(
-        lambda: (
-            connect("chat_app", port=tunnel.anew(app, "pgbouncer"))
-            .execute("DELETE FROM rooms WHERE name = %s RETURNING last_seq", [name])
-            .fetchall()
-        )
+    subprocess.run([*podman, "restart", "--time", "60", any_host.container], check=True, capture_output=True)
+
+    def rows():
+        port = tunnel.anew(app, any_host, any_host.port("pgbouncer"))
+        connection = clients.postgresql(app, any_host, "pgbouncer", "chat_app", port=port)
+        return connection.execute("DELETE FROM rooms WHERE name = %s RETURNING last_seq", [name]).fetchall()
+
+    def key(purpose, name):
+        port = tunnel.anew(app, any_host, any_host.port(purpose))
+        return clients.redis(app, any_host, purpose, port=port).get(name)
+
+    saw(
+        ([(0,)] if sql else None, "digest", None),
+        (
+            _when_back(rows) if sql else None,
+            _when_back(lambda: key("tokens", "refresh_token:kept")),
+            _when_back(lambda: key("presence", "presence:gone")),
+        ),
     )
-    sessions = _when_back(
-        lambda: redis_connect("sessions", port=tunnel.anew(app, "redis_sessions")).get("refresh_token:kept")
-    )
-    realtime = _when_back(
-        lambda: redis_connect("realtime", port=tunnel.anew(app, "redis_realtime")).get("presence:gone")
-    )
-    saw(([(0,)], "digest", None), (rows, sessions, realtime))
 
 
 def _when_back(ask):

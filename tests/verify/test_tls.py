@@ -19,20 +19,18 @@ from cryptography.x509.oid import NameOID
 from .conftest import refusal
 
 POSTGRESQL = ["postgresql", "pgbouncer"]
-SERVICES = [*POSTGRESQL, "redis_sessions", "redis_realtime"]
 SSL_REQUEST = struct.pack("!ii", 8, 80877103)  # PostgreSQL's protocol asks first, in clear
 
 
 @pytest.fixture
-def handshake(app, subject, tunnel):
-    """A TLS connection to a service: handshake(service, context)."""
+def handshake(endpoint, tunnel):
+    """A TLS connection to a service: handshake(context)."""
+    app, server, service = endpoint
     with ExitStack() as stack:
 
-        def shake(service, context):
-            server = subject.serving(service.split("_")[0], app)
-            raw = stack.enter_context(
-                socket.create_connection(("127.0.0.1", tunnel(app, service)), timeout=10)
-            )
+        def shake(context):
+            local = tunnel(app, server, server.port(service))
+            raw = stack.enter_context(socket.create_connection(("127.0.0.1", local), timeout=10))
             if service in POSTGRESQL:
                 raw.sendall(SSL_REQUEST)
                 assert raw.recv(1) == b"S"
@@ -76,34 +74,30 @@ def stranger(tmp_path_factory):
     return str(folder / "cert.pem"), str(folder / "key.pem")
 
 
-@pytest.mark.parametrize("service", SERVICES)
-def test_certificate_holds_the_address_for_30_days(handshake, context, saw, service):
-    ends = ssl.cert_time_to_seconds(handshake(service, context).getpeercert()["notAfter"])
+def test_certificate_holds_the_address_for_30_days(handshake, context, saw):
+    ends = ssl.cert_time_to_seconds(handshake(context).getpeercert()["notAfter"])
     left = datetime.datetime.fromtimestamp(ends, datetime.UTC) - datetime.datetime.now(datetime.UTC)
     date = datetime.datetime.fromtimestamp(ends, datetime.UTC).date()
     saw(f"ends {date}, in over 30 days", f"ends {date}, in {'over 30' if left.days > 30 else left.days} days")
 
 
-@pytest.mark.parametrize("service", SERVICES)
-def test_tls_1_3_is_spoken(handshake, context, saw, service):
-    saw("TLSv1.3", handshake(service, context).version())
+def test_tls_1_3_is_spoken(handshake, context, saw):
+    saw("TLSv1.3", handshake(context).version())
 
 
-@pytest.mark.parametrize("service", SERVICES)
-def test_tls_1_1_is_refused(handshake, context, saw, service):
+def test_tls_1_1_is_refused(handshake, context, saw):
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
         context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
     context.set_ciphers("ALL:@SECLEVEL=0")  # else OpenSSL does not even offer it
-    said = refusal(ssl.SSLError, lambda: handshake(service, context))
+    said = refusal(ssl.SSLError, lambda: handshake(context))
     saw("refused", "refused" if "TLSV1_ALERT_PROTOCOL_VERSION" in said else said)
 
 
-@pytest.mark.parametrize("service", POSTGRESQL)
-def test_tls_1_2_is_spoken_by_authenticated_ciphers_alone(handshake, context, saw, service):
+def test_tls_1_2_is_spoken_by_authenticated_ciphers_alone(handshake, context, saw):
     context.maximum_version = ssl.TLSVersion.TLSv1_2
-    good = handshake(service, context).cipher()[0]
+    good = handshake(context).cipher()[0]
     context.set_ciphers("ECDHE-ECDSA-AES256-SHA384:ECDHE-ECDSA-AES128-SHA")
-    said = refusal(ssl.SSLError, lambda: handshake(service, context))
+    said = refusal(ssl.SSLError, lambda: handshake(context))
     saw((True, "refused"), ("GCM" in good, "refused" if "HANDSHAKE_FAILURE" in said else said))
 
 

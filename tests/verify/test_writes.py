@@ -70,7 +70,7 @@ def test_edit_moves_updated_at_and_a_message_does_not(room, saw):
 
 
 def test_refresh_token_is_kept_for_seven_days(redis_connect, saw):
-    client = redis_connect("sessions")
+    client = redis_connect("tokens")
     client.set("refresh_token:verify", "digest", ex=7 * 24 * 60 * 60)
     saw(
         (True, "digest"),
@@ -79,10 +79,10 @@ def test_refresh_token_is_kept_for_seven_days(redis_connect, saw):
 
 
 def test_expiry_of_a_typing_indicator_is_announced(redis_connect, saw):
-    listener = redis_connect("realtime").pubsub(ignore_subscribe_messages=True)
+    listener = redis_connect("presence").pubsub(ignore_subscribe_messages=True)
     listener.subscribe("__keyevent@0__:expired")
     listener.get_message(timeout=5)
-    redis_connect("realtime").set("typing:verify:me", "true", px=50)
+    redis_connect("presence").set("typing:verify:me", "true", px=50)
     message = None
     deadline = time.monotonic() + 10
     while message is None and time.monotonic() < deadline:
