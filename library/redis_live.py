@@ -9,10 +9,15 @@ module: redis_live
 short_description: Bring a running Redis to the settings and users of its files
 description:
   - Compares the running instance with the wanted settings (CONFIG GET) and users (ACL LIST), so that a
-    change made by hand with CONFIG SET or ACL SETUSER shows up and is undone.
+    change made by hand with CONFIG SET or ACL SETUSER shows up and is undone. What no setting names has to be
+    as in a server that is started with O(settings) alone, aside, for the comparison.
   - Sets what Redis lets be set while it runs, loads the ACL file where the users differ, and reports the
     settings that only a restart changes.
 options:
+  server:
+    description: The server's program.
+    type: path
+    required: true
   socket:
     description: The instance's unix socket.
     type: path
@@ -27,8 +32,13 @@ options:
     elements: str
     required: true
   settings:
-    description: Settings in the form in which CONFIG GET answers; sizes in bytes.
+    description:
+      - Settings in the form in which CONFIG GET answers; sizes in bytes. Without any, those of O(file).
     type: dict
+    default: {}
+  file:
+    description: The configuration file that holds O(settings), as the last run wrote it.
+    type: path
     required: true
   certificate:
     description: The file with the certificate that Redis is to serve, read again where it serves another.
@@ -61,6 +71,8 @@ author:
 EXAMPLES = r"""
 - name: Bring the instance to what its files say
   redis_live:
+    server: /usr/bin/redis-server
+    file: /etc/redis/chat-sessions.conf
     socket: /run/redis-sessions/redis.sock
     username: chat_admin
     passwords: ["{{ redis_chat_admin_password }}"]
@@ -87,13 +99,16 @@ restart_for:
   elements: str
 """
 
+import json
 import os
 import re
+import shlex
 import ssl
 from collections.abc import Mapping
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.owned_files import try_out
 
 try:
     import redis
@@ -120,6 +135,19 @@ START_ONLY = frozenset(
 )  # fmt: skip
 
 
+# What differs between the instance and a server beside it, or what Sentinel and replication decide.
+NOT_ASIDE = frozenset(
+    {
+        "aclfile", "appendonly", "bind", "daemonize", "dir", "logfile", "masterauth", "masteruser",
+        "maxclients", "pidfile", "port", "primaryauth", "primaryuser", "replicaof", "save", "slaveof",
+        "supervised", "tls-port", "unixsocket", "unixsocketperm",
+    }
+)  # fmt: skip
+
+# Words in the file, not one string.
+SEVERAL_WORDS = frozenset({"client-output-buffer-limit", "oom-score-adj-values"})
+
+
 def differences(current: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """Settings whose current value is not the wanted one: name to (current, wanted)."""
 
@@ -132,6 +160,38 @@ def differences(current: Mapping[str, str], wanted: Mapping[str, str]) -> dict[s
         for name, value in wanted.items()
         if normal(name, current.get(name, "")) != normal(name, value)
     }
+
+
+def settings_in(path: str) -> dict[str, str]:
+    """The settings of a configuration file; words of one setting are joined by spaces."""
+    with open(path, encoding="utf-8") as file:
+        lines = [shlex.split(line, comments=True) for line in file]
+    return {words[0]: " ".join(words[1:]) for words in lines if words}
+
+
+def fresh(server: str, settings: Mapping[str, str]) -> dict[str, str]:
+    """All settings of a server that is started with these, away from the instance's files, ports and data.
+
+    Raises ValueError with what it says where it does not start.
+    """
+    content = "".join(
+        f"{name} {json.dumps(value) if name not in SEVERAL_WORDS or not value else value}\n"
+        for name, value in settings.items()
+        if name not in NOT_ASIDE
+    )
+    found: dict[str, str] = {}
+
+    def ask(folder: str) -> None:
+        with redis.Redis(unix_socket_path=f"{folder}/socket", decode_responses=True) as client:
+            found.update({str(name): str(value) for name, value in client.config_get("*").items()})
+
+    aside = ["--unixsocket", "%s/socket", "--dir", "%s", "--port", "0", "--supervised", "systemd"]
+    said = try_out(
+        [{"path": "aside.conf", "content": content}], [server, "%s/aside.conf", *aside], when_ready=ask
+    )
+    if said:
+        raise ValueError(said)
+    return {name: value for name, value in found.items() if name not in NOT_ASIDE}
 
 
 def users(acl: str) -> dict[str, str]:
@@ -162,10 +222,12 @@ def serves_another(port: str, certificate: str) -> bool:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
+            "server": {"type": "path", "required": True},
             "socket": {"type": "path", "required": True},
             "username": {"type": "str", "required": True},
             "passwords": {"type": "list", "elements": "str", "required": True, "no_log": True},
-            "settings": {"type": "dict", "required": True},
+            "settings": {"type": "dict", "default": {}},
+            "file": {"type": "path", "required": True},
             "acl": {"type": "str", "required": True, "no_log": True},
             "certificate": {"type": "path", "required": True},
             "certificate_written": {"type": "bool", "default": False},
@@ -202,6 +264,13 @@ def main() -> None:
         module.exit_json(**{**result, "restart_for": [f"password of {parameters['username']}"]})
 
     wanted = {name: str(value) for name, value in parameters["settings"].items()}
+    try:
+        wanted = wanted or settings_in(parameters["file"])
+        wanted = fresh(parameters["server"], wanted) | wanted
+    except OSError as error:
+        module.fail_json(msg=str(error))
+    except ValueError as error:
+        module.fail_json(msg=f"{parameters['server']} does not start with these settings: {error}")
     wanted_users = users(parameters["acl"])
     changes = differences(current, wanted)
     waiting = sorted(changes.keys() & START_ONLY)

@@ -12,6 +12,7 @@ import stat
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,10 +118,16 @@ def plan(files: list[dict[str, Any]], purge: list[str]) -> list[tuple[ConfigFile
     return changes
 
 
-def try_out(files: list[dict[str, Any]], argv: list[str], timeout_s: float = 20) -> str:
+def try_out(
+    files: list[dict[str, Any]],
+    argv: list[str],
+    timeout_s: float = 20,
+    when_ready: Callable[[str], None] = lambda _folder: None,
+) -> str:
     """What a daemon says that does not become ready with the files; empty where it does. It is ended again.
 
     `argv` as config_files has it: `%s` is a folder with the files. The daemon tells by sd_notify(3).
+    `when_ready` is called with the folder.
     """
     with tempfile.TemporaryDirectory(prefix="trial-") as folder:
         for entry in files:
@@ -143,6 +150,7 @@ def try_out(files: list[dict[str, Any]], argv: list[str], timeout_s: float = 20)
             )
             try:
                 if _became_ready(process, notices, timeout_s):
+                    when_ready(folder)
                     return ""
             finally:
                 process.kill()

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from library.redis_live import differences, users
+from pathlib import Path
+
+import ansible.module_utils
+
+ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
+
+from library.redis_live import differences, settings_in, users  # noqa: E402  they import from module_utils
 
 HASH = "#" + "ab" * 32
 
@@ -36,3 +42,11 @@ def test_order_around_a_denial_matters():
 
 def test_another_key_pattern_is_another_user():
     assert users("user a ~k:* +get") != users("user a ~* +get")
+
+
+def test_file_is_read_as_redis_reads_it(tmp_path):
+    path = tmp_path / "chat.conf"
+    path.write_text('# a reason\nsave 3600 1 300 100\n\ntls-protocols "TLSv1.2 TLSv1.3"\nlogfile ""\n')
+    assert settings_in(str(path)) == {
+        "save": "3600 1 300 100", "tls-protocols": "TLSv1.2 TLSv1.3", "logfile": "",
+    }  # fmt: skip

@@ -6,10 +6,12 @@ import grp
 import os
 import pwd
 import stat
+import sys
+from pathlib import Path
 
 import pytest
 
-from module_utils.owned_files import ConfigFile, apply, difference, plan, read, write
+from module_utils.owned_files import ConfigFile, apply, difference, plan, read, try_out, write
 
 OWNER = pwd.getpwuid(os.getuid()).pw_name
 GROUP = grp.getgrgid(os.getgid()).gr_name
@@ -100,3 +102,49 @@ def test_folders_are_for_everybody_whatever_the_umask(tmp_path):
     finally:
         os.umask(before)
     assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a", "a/b")] == [0o755, 0o755]
+
+
+# A daemon that reads the file beside it, and tells systemd when it is ready.
+DAEMON = """
+import os, pathlib, signal, socket, sys
+folder = pathlib.Path(sys.argv[1])
+text = (folder / "daemon.conf").read_text()
+if "wrong" in text:
+    sys.exit(f"{folder}/daemon.conf: {text}")
+if "ready" in text:
+    (folder / "data").touch()
+    systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    systemd.sendto(b"STATUS=up\\nREADY=1", os.environ["NOTIFY_SOCKET"])
+pathlib.Path(sys.argv[2]).write_text(str(os.getpid()))
+signal.pause()
+"""
+
+
+@pytest.fixture
+def trial(tmp_path):
+    """(what the daemon says of a text, its process's id): trial("ready")."""
+    pid = tmp_path / "pid"
+
+    def attempt(text, timeout_s=20):
+        files = [{"path": "/etc/daemon/daemon.conf", "content": text}]
+        said = try_out(files, [sys.executable, "-c", DAEMON, "%s", str(pid)], timeout_s)
+        return said, int(pid.read_text()) if pid.exists() else 0
+
+    return attempt
+
+
+def test_daemon_that_becomes_ready_says_nothing_and_is_ended(trial):
+    said, pid = trial("ready")
+    assert said == ""
+    assert not (pid and Path(f"/proc/{pid}").exists())
+
+
+def test_daemon_that_ends_is_quoted_without_the_folder_and_without_hashes(trial):
+    said, _ = trial(f"wrong #{'ab' * 32}")
+    assert said == "daemon.conf: wrong #abababab..."
+
+
+def test_daemon_that_never_becomes_ready_is_ended(trial):
+    said, pid = trial("dawdle", timeout_s=2)
+    assert said == "nothing within 2 s"
+    assert not (pid and Path(f"/proc/{pid}").exists())

@@ -47,7 +47,7 @@ def _refused(environment, data="/var/lib/postgresql"):
     run = environment.play()
     assert run.code != 0
     assert before == {host: environment.shell(host, contents) for host in environment.hosts}
-    assert run.changed == dict.fromkeys(environment.hosts, 0)
+    assert set(run.changed.values()) == {0}
     assert "Nothing was changed." in run.failures()
     (task,) = [task for task in run.tasks if task["task"]["name"].endswith("holds something else")]
     return {host: " ".join(task["hosts"][host]["msg"].split()) for host in environment.hosts}
@@ -147,5 +147,5 @@ def test_cluster_that_fits_is_adopted_with_its_data(environment):
 
 def test_the_one_after_changes_nothing(environment):
     run = environment.play("-e", json.dumps({"common_allow_restart": False}))
-    assert run.changed == dict.fromkeys(environment.hosts, 0)
+    assert set(run.changed.values()) == {0}
     assert run.notice("trixie") == ""

@@ -10,6 +10,7 @@ import struct
 import subprocess
 
 import pytest
+import redis
 import yaml
 
 from .runs import PODMAN
@@ -59,6 +60,15 @@ def ask_once(*arguments, query="SELECT current_user"):
     return answer
 
 
+def log_in(environment, host, port, user, password):
+    """Whether Redis answers the user, over TLS."""
+    with redis.Redis(
+        environment.address(host), port, username=user, password=password, protocol=2,
+        ssl=True, ssl_ca_certs=str(environment.inventory / "ca.pem"),
+    ) as client:  # fmt: skip
+        return client.ping()
+
+
 def served(address, port):
     """The certificate that a port shows to a new connection."""
     context = ssl.create_default_context()
@@ -90,9 +100,8 @@ def old(environment):
 
 @pytest.fixture(scope="module")
 def new(old):
-    """Others in the place of all passwords but the administrator's, which takes a restart of Redis."""
-    names = [name for name in old if name.endswith("_password") and "chat_admin" not in name]
-    return {name: secrets.token_urlsafe(24) for name in names}
+    """Others in the place of all passwords."""
+    return {name: secrets.token_urlsafe(24) for name in old if name.endswith("_password")}
 
 
 @pytest.fixture(scope="module")
@@ -114,10 +123,17 @@ def renewal(environment, old):
 
 
 @pytest.fixture(scope="module")
-def rotation(environment, new, tmp_path_factory):
-    """The run that changes the passwords. A session that PgBouncer pools has to log in anew then."""
+def rotation(environment, old, new, tmp_path_factory):
+    """The run that changes the passwords, Redis's old ones being good for some time yet.
+
+    A session that PgBouncer pools has to log in anew then.
+    """
     variables = tmp_path_factory.mktemp("rotation") / "variables.json"
-    variables.write_text(json.dumps(new))
+    prefix, suffix = "vault_redis_", "_password"
+    previous = {
+        name.removeprefix(prefix).removesuffix(suffix): old[name] for name in new if name.startswith(prefix)
+    }
+    variables.write_text(json.dumps({**new, "redis_previous_passwords": previous}))
     run = environment.play("--diff", "-e", f"@{variables}")
     assert run.code == 0, run.failures()
     return run
@@ -146,6 +162,20 @@ def test_new_password_is_good_and_the_old_one_is_not(environment, old, new, port
     for host in environment.hosts:
         assert ask_once(environment, host, port, new[name]) == "chat_app"
         assert "authentication failed" in ask_once(environment, host, port, old[name])
+
+
+@pytest.mark.usefixtures("rotation")
+@pytest.mark.parametrize(
+    ("user", "port"), [("chat_app_sessions", 6380), ("chat_socketio", 6381), ("chat_admin", 6380)]
+)
+def test_both_passwords_are_good_and_redis_did_not_restart(environment, renewal, old, new, user, port):
+    name = f"vault_redis_{user}_password"
+    for host in environment.hosts:
+        for password in (old[name], new[name]):
+            assert log_in(environment, host, port, user, password)
+        with pytest.raises(redis.exceptions.RedisError, match=r"WRONGPASS|invalid username-password"):
+            log_in(environment, host, port, user, "neither")
+        assert state(environment, host)[0] == renewal[host][2][0]
 
 
 @pytest.mark.usefixtures("rotation")
@@ -182,8 +212,13 @@ def test_no_secret_is_in_a_log_or_in_the_output(environment, rotation, old, new)
 
 
 @pytest.mark.usefixtures("rotation")
-def test_back_to_the_vault_and_nothing_is_left_to_change(environment):
+def test_back_to_the_vault_and_nothing_is_left_to_change(environment, old, new):
     run = environment.play()
     assert run.code == 0, run.failures()
+    name = "vault_redis_chat_app_sessions_password"
+    for host in environment.hosts:
+        assert log_in(environment, host, 6380, "chat_app_sessions", old[name])
+        with pytest.raises(redis.exceptions.RedisError, match=r"WRONGPASS|invalid username-password"):
+            log_in(environment, host, 6380, "chat_app_sessions", new[name])
     run = environment.play()
-    assert run.changed == dict.fromkeys(environment.hosts, 0)
+    assert set(run.changed.values()) == {0}
