@@ -59,7 +59,8 @@ class Environment:
 
     inventory: Path
     network: str
-    hosts: tuple[str, ...]
+    hosts: tuple[str, ...]  # those that have everything
+    redis_hosts: tuple[str, ...] = ()
 
     def play(self, *arguments: str, playbook: str = "playbook.yml", **environment: str) -> Run:
         """Run the playbook to its end, whatever that is."""
@@ -99,11 +100,11 @@ class Environment:
                 return
         raise AssertionError(f"the run never came to {task!r}:\n{''.join(lines[-40:])}")
 
-    def shell(self, host: str, command: str, check: bool = True) -> str:
+    def shell(self, host: str, command: str, check: bool = True, stdin: str = "") -> str:
         """What a shell command prints as root in the host's container."""
         done = subprocess.run(
-            [*PODMAN, "exec", f"{self.network}-{host}", "sh", "-c", command],
-            capture_output=True, text=True, check=False,
+            [*PODMAN, "exec", "-i", f"{self.network}-{host}", "sh", "-c", command],
+            input=stdin, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert not check or done.returncode == 0, done.stderr
         return done.stdout.strip()
@@ -112,6 +113,29 @@ class Environment:
         """The host's address on the scenario's network."""
         hosts = yaml.safe_load((self.inventory / "hosts.yml").read_text())["postgresql"]["hosts"]
         return str(hosts[host]["ansible_host"])
+
+    def redis_runs(self, host: str) -> dict[str, list[str]]:
+        """The id that each Redis instance of the host gave itself at its start, and that start's process."""
+        said = self.shell(
+            host,
+            "read -r REDISCLI_AUTH; export REDISCLI_AUTH; for socket in /run/*/redis.sock; do echo $socket; $(basename /usr/bin/*-server -server)-cli"
+            " --user chat_monitor -s $socket INFO server | grep -E '^(run_id|process_id)'; done",
+            stdin=self.secret("vault_redis_chat_monitor_password") + "\n",
+        )
+        runs: dict[str, list[str]] = {}
+        for word in said.split():
+            if word.startswith("/"):
+                runs[word] = []
+            else:
+                runs[list(runs)[-1]].append(word)
+        return runs
+
+    def secret(self, name: str) -> str:
+        """A secret of the scenario's own vault."""
+        vault = self.inventory / "group_vars/all/vault.yml"
+        view = [str(Path(PLAYBOOK).with_name("ansible-vault")), "view", str(vault)]
+        text = subprocess.run(view, capture_output=True, text=True, check=True, cwd=PROJECT).stdout
+        return str(yaml.safe_load(text)[name])
 
     def psql(self, host: str, statement: str) -> str:
         """What a statement answers the superuser in the database chat."""

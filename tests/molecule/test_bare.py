@@ -186,9 +186,11 @@ def test_next_run_converges(environment):
 
 
 def test_the_one_after_changes_nothing(environment):
+    before = {host: environment.redis_runs(host) for host in environment.redis_hosts}
     run = environment.play()
     assert run.code == 0, run.failures()
     assert set(run.changed.values()) == {0}, {host: run.changed_tasks(host) for host in environment.hosts}
+    assert {host: environment.redis_runs(host) for host in environment.redis_hosts} == before
 
 
 def test_no_daemon_ever_ran_with_its_stock_configuration(environment):
@@ -202,3 +204,6 @@ def test_no_daemon_ever_ran_with_its_stock_configuration(environment):
         )
         # Debian's own cluster would have none.
         assert environment.psql(host, "SHOW data_checksums") == "on"
+    assert environment.shell("valkey", "ls /var/log/valkey/*", check=False) == ""
+    started = environment.shell("valkey", "journalctl --unit valkey-server.service --grep '^Start' || true")
+    assert started in ("", "-- No entries --")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 
 import pytest
 import yaml
@@ -54,14 +53,8 @@ def _changes_by_hand(environment, password):
 
 @pytest.fixture(scope="module")
 def password(environment):
-    """chat_admin's password, from the scenario's own vault."""
-    text = subprocess.run(
-        ["ansible-vault", "view", environment.inventory / "group_vars/all/vault.yml"],
-        capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-    return dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)[
-        "vault_redis_chat_admin_password"
-    ]
+    """chat_admin's password."""
+    return environment.secret("vault_redis_chat_admin_password")
 
 
 def test_check_mode_names_exactly_the_changes(environment):
@@ -181,7 +174,7 @@ def _processes(environment, host):
 
 
 def test_restart_waits_for_leave_and_the_window_does_just_that(environment):
-    """PostgreSQL's settings and drop-in, what only a start of PgBouncer reads, a setting of one Redis instance."""
+    """PostgreSQL's settings and drop-in, what only a start of PgBouncer reads, a setting of one Redis."""
     before = {host: _processes(environment, host) for host in environment.hosts}
     limits = {host: environment.psql(host, "SHOW max_connections") for host in environment.hosts}
     wanted = json.dumps(
