@@ -118,8 +118,9 @@ class Environment:
         """The id that each Redis instance of the host gave itself at its start, and that start's process."""
         said = self.shell(
             host,
-            "read -r REDISCLI_AUTH; export REDISCLI_AUTH; for socket in /run/*/redis.sock; do echo $socket; $(basename /usr/bin/*-server -server)-cli"
-            " --user chat_monitor -s $socket INFO server | grep -E '^(run_id|process_id)'; done",
+            "read -r REDISCLI_AUTH; export REDISCLI_AUTH; cli=$(basename /usr/bin/*-server -server)-cli;"
+            " for socket in /run/*/redis.sock; do echo $socket;"
+            " $cli --user chat_monitor -s $socket INFO server | grep -E '^(run_id|process_id)'; done",
             stdin=self.secret("vault_redis_chat_monitor_password") + "\n",
         )
         runs: dict[str, list[str]] = {}
