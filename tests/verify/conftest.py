@@ -145,9 +145,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         group = groups[name]
         hosts = [host for host in _subject().hosts if group in [*host.groups, "all"]]
         metafunc.parametrize(name, hosts, ids=str, scope="session")
-    if "unit" in metafunc.fixturenames:  # a host, and one of its units
+    if "daemon" in metafunc.fixturenames:  # a host, and one of its units
         pairs = [(host, unit) for host in _subject().hosts for unit in host.services()]
-        metafunc.parametrize("unit", pairs, ids=_joined)
+        metafunc.parametrize("daemon", pairs, ids=_joined)
     if "link" in metafunc.fixturenames:
         metafunc.parametrize("link", _subject().links(), ids=_joined, scope="session")
     if "endpoint" in metafunc.fixturenames:

@@ -24,8 +24,8 @@ def test_no_service_listens_on_every_address(shell, any_host, saw):
     saw("none", ", ".join(sorted(wild)) or "none")
 
 
-def test_unit_runs_and_is_enabled(shell, unit, saw):
-    host, name = unit
+def test_unit_runs_and_is_enabled(shell, daemon, saw):
+    host, name = daemon
     state = shell(host).run("systemctl is-active %s; systemctl is-enabled %s", name, name).stdout
     saw("active enabled", " ".join(state.split()))
 
@@ -61,16 +61,16 @@ def test_no_huge_page_lies_idle(shell, database, saw):
     )
 
 
-def test_unit_is_little_exposed(shell, unit, saw):
-    host, name = unit
+def test_unit_is_little_exposed(shell, daemon, saw):
+    host, name = daemon
     verdict = shell(host).check_output("systemd-analyze security --no-pager %s | tail -n 1", name)
     exposure = float(verdict.split(":")[1].split()[0])
     saw(f"{exposure}, at most 2.0", f"{exposure}, {'at most' if exposure <= 2.0 else 'over'} 2.0")
 
 
-def test_process_is_confined(shell, unit, saw):
+def test_process_is_confined(shell, daemon, saw):
     """What the kernel says of the main process: systemd passes over what a host does not grant it."""
-    host, name = unit
+    host, name = daemon
     said = shell(host).check_output(
         "cd /proc/$(systemctl show --property MainPID --value %s) && cat status && grep ' / / ' mountinfo",
         name,
