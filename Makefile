@@ -50,9 +50,12 @@ bench: ## figures of the play, of PostgreSQL's settings and of the migration mod
 environment: ## write the inventory of a new environment: make environment NAME=production
 	@bin/environment "$(NAME)"
 
-requirements: ## compile requirements*.txt from requirements*.in
-	@bin/setup
+requirements: ## compile requirements*.txt from requirements*.in, and the lock of the tests' clients in Node
+	@bin/setup dev
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	  --custom-compile-command 'make requirements' requirements.in -o requirements.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	  --custom-compile-command 'make requirements' requirements-dev.in -o requirements-dev.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	  --custom-compile-command 'make requirements' tests/clients/requirements.in -o tests/clients/requirements.txt
+	cd tests/clients && npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund

@@ -34,7 +34,7 @@ MONITOR = (
 ADAPTERS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
     # @socket.io/redis-adapter, createAdapter
     "classic": (
-        ("socket.io#{}#*", "socket.io-request#{}#*", "socket.io-response#{}#*"),
+        ("socket.io#{}#*", "socket.io-request#{}#", "socket.io-response#{}#*"),
         (),
         ("+publish", "+subscribe", "+psubscribe", "+unsubscribe", "+punsubscribe", "+pubsub|numsub"),
     ),
@@ -46,12 +46,15 @@ ADAPTERS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = 
     ),
     # @socket.io/redis-streams-adapter, with the recovery of a connection's state
     "streams": (
-        (),
+        ("socket.io#{}#*",),
         ("socket.io", "sio:session:*"),
-        ("+xadd", "+xread", "+xrange", "+set", "+get", "+del", "+multi", "+exec"),
+        (
+            "+xadd", "+xread", "+xrange", "+set", "+get", "+del", "+multi", "+exec",
+            "+publish", "+subscribe", "+pubsub|numsub",  # what waits for an answer
+        ),
     ),
     # python-socketio's AsyncRedisManager and RedisManager
-    "python": (("socketio",), (), ("+publish", "+subscribe", "+unsubscribe")),
+    "python": (("socketio",), (), ("+publish", "+subscribe")),
 }
 
 

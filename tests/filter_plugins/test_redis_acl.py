@@ -70,6 +70,14 @@ def test_adapter_gets_nothing_of_another():
     assert [rule for rule in rules if rule[0] in "~&"] == ["&socketio"]
 
 
+@pytest.mark.parametrize("adapter", ["classic", "sharded", "streams"])
+def test_channels_are_those_of_the_namespaces(adapter):
+    rules = acl.socketio_rules([adapter], ["/", "/admin"], "8.0")
+    channels = [rule for rule in rules if rule.startswith("&")]
+    assert channels
+    assert {rule.split("#")[1] for rule in channels} == {"/", "/admin"}
+
+
 def test_several_adapters_name_each_command_once():
     rules = acl.socketio_rules(["classic", "sharded", "streams", "python"], ["/"], "8.0")
     assert len(rules) == len(set(rules))

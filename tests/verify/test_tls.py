@@ -11,6 +11,7 @@ from contextlib import ExitStack
 
 import psycopg
 import pytest
+import redis
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -105,6 +106,13 @@ def test_tls_1_2_is_spoken_by_authenticated_ciphers_alone(handshake, context, sa
 def test_foreign_authority_is_not_trusted(connect, stranger, saw, service):
     said = refusal(psycopg.OperationalError, lambda: connect("chat_app", service, sslrootcert=stranger[0]))
     saw("refused", "refused" if "certificate verify failed" in said else said)
+
+
+@pytest.mark.parametrize("instance", ["sessions", "realtime"])
+def test_foreign_authority_is_not_trusted_for_redis(redis_connect, stranger, saw, instance):
+    client = redis_connect(instance, ssl_ca_certs=stranger[0])
+    said = refusal(redis.exceptions.ConnectionError, client.ping)
+    saw("refused", "refused" if "certificate verify failed" in said.lower() else said)
 
 
 def test_client_certificate_of_a_foreign_authority_is_refused(connect, stranger, saw):

