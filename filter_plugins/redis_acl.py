@@ -10,7 +10,8 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-CONNECTION = ("+ping", "+hello", "+auth", "+client|setname")
+# AUTH and HELLO are everybody's, whatever the rules say.
+CONNECTION = ("+ping", "+client|setname")
 # CLIENT SETINFO came with 7.2; a server refuses an ACL file that names an unknown command.
 CONNECTION_SINCE_7_2 = ("+client|setinfo",)
 
@@ -26,7 +27,7 @@ PRESENCE = (
     "+subscribe", "+unsubscribe",
 )  # fmt: skip
 MONITOR = (
-    "+ping", "+hello", "+auth", "+info", "+dbsize", "+latency|latest", "+latency|history",
+    "+ping", "+info", "+dbsize", "+latency|latest", "+latency|history",
     "+latency|histogram", "+slowlog|get", "+slowlog|len", "+memory|stats",
 )  # fmt: skip
 
@@ -49,8 +50,17 @@ ADAPTERS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = 
         ("socket.io#{}#*",),
         ("socket.io", "sio:session:*"),
         (
-            "+xadd", "+xread", "+xrange", "+set", "+get", "+del", "+multi", "+exec",
-            "+publish", "+subscribe", "+pubsub|numsub",  # what waits for an answer
+            "+xadd",
+            "+xread",
+            "+xrange",
+            "+set",
+            "+get",
+            "+del",
+            "+multi",
+            "+exec",
+            "+publish",
+            "+subscribe",
+            "+pubsub|numsub",  # what waits for an answer
         ),
     ),
     # python-socketio's AsyncRedisManager and RedisManager

@@ -1,4 +1,4 @@
-// A Socket.IO server that does what it is told: a line of JSON each on standard input, and one for each answer.
+// A Socket.IO server that takes orders: a line of JSON on standard input, and one for each answer.
 import { createServer } from "node:http";
 import { createInterface } from "node:readline";
 import { Server } from "socket.io";
@@ -26,7 +26,7 @@ for (const namespace of namespaces) {
 
 const orders = {
   emit: (of, event, { to = [], except = [] }) => of.to(to).except(except).emit(event),
-  ask: (of, event, { to = [] }) => of.to(to).timeout(5000).emitWithAck(event),
+  ask: (of, event, { to = [] }) => of.to(to).timeout(20_000).emitWithAck(event),
   join: (of, id, room) => of.in(id).socketsJoin(room),
   leave: (of, id, room) => of.in(id).socketsLeave(room),
   disconnect: (of, id) => of.in(id).disconnectSockets(),

@@ -1,4 +1,4 @@
-"""A python-socketio server that does what it is told: a line of JSON each on standard input, and one for each answer."""
+"""A python-socketio server that takes orders: a line of JSON on standard input, and one for each answer."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from typing import Any
 import socketio
 import uvicorn
 from connect import redis_manager
-
-ORDERS: dict[str, Any] = {}
 
 
 def say(message: dict[str, Any]) -> None:
@@ -38,7 +36,7 @@ class Orders:
         await self._server.emit(
             event, to=options["to"], namespace=namespace, callback=lambda said: answer.set_result(said)
         )
-        return [await asyncio.wait_for(answer, 5)]
+        return [await asyncio.wait_for(answer, 20)]
 
     async def join(self, namespace: str, sid: str, room: str) -> None:
         """A client enters a room."""
@@ -72,7 +70,7 @@ async def main() -> None:
     async def obey(number: int, order: str, namespace: str, *details: Any) -> None:
         try:
             say({"id": number, "answer": await getattr(orders, order)(namespace, *details)})
-        except Exception as error:  # noqa: BLE001  the caller gets it
+        except Exception as error:
             say({"id": number, "error": repr(error)})
 
     running = set()

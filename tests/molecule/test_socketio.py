@@ -1,8 +1,9 @@
-"""Real clients on application hosts: each of Socket.IO's adapters with its own rights alone, and what Node is refused."""
+"""Real clients on application hosts: Socket.IO's adapters, each with its own rights; what Node is refused."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 import secrets
@@ -28,15 +29,18 @@ NAMESPACES = ["/", "/admin"]
 TOGETHER = 4  # exchanges at once: they wait more than they work
 
 FORBIDDEN = (
-    "KEYS *", "SCAN 0", "FLUSHALL", "CONFIG GET *", "DEBUG SLEEP 0", "SHUTDOWN ABORT", "MODULE LIST", "ACL WHOAMI",
+    "KEYS *", "SCAN 0", "FLUSHALL", "CONFIG GET *", "DEBUG SLEEP 0", "SHUTDOWN ABORT", "MODULE LIST",
+    "ACL WHOAMI",
 )  # fmt: skip
-# Each user's port, and what else it must not do.
+PORTS = {"sessions": 6380, "realtime": 6381}
+# Each user's instance, and what else it must not do there.
 USERS = {
-    "chat_app_sessions": (6380, ["GET presence:x", "PUBLISH foreign x", "SUBSCRIBE foreign"]),
-    "chat_app_realtime": (6381, ["GET refresh_token:x", "PUBLISH foreign x", "SUBSCRIBE foreign"]),
+    "chat_app_sessions": ("sessions", ["GET presence:x", "PUBLISH foreign x", "SUBSCRIBE foreign"]),
+    "chat_app_realtime": ("realtime", ["GET refresh_token:x", "PUBLISH foreign x", "SUBSCRIBE foreign"]),
     "chat_socketio": (
-        6381,
-        ["GET presence:x", "PUBLISH foreign x", "SUBSCRIBE foreign", "PSUBSCRIBE socket.io#*", "SSUBSCRIBE socket.io#/other#"],
+        "realtime",
+        ["GET presence:x", "PUBLISH foreign x", "SUBSCRIBE foreign", "PSUBSCRIBE socket.io#*",
+         "SSUBSCRIBE socket.io#/other#"],
     ),
 }  # fmt: skip
 CONNECTIONS = {
@@ -53,21 +57,21 @@ CONNECTIONS = {
 class Server:
     """A host's Redis, or Valkey, and the clients beside it."""
 
-    def __init__(self, environment, name, passwords):
-        inventory = yaml.safe_load((environment.inventory / "hosts.yml").read_text())["redis"]["hosts"][name]
+    def __init__(self, environment, name, variables, passwords):
         self.name = name
-        self._address = inventory["ansible_host"]
-        self._flavour = inventory.get("redis_flavour", "redis")
+        self._address = variables["ansible_host"]
+        self._flavour = variables.get("redis_flavour", "redis")
         self._container = f"{environment.network}-{name}"
         self._passwords = passwords
         self.version = re.search(rf"^{self._flavour}_version:(\d+\.\d+)", self.ask("INFO server"), re.M)[1]
 
-    def ask(self, *commands):
-        """What redis-cli answers chat_admin over the local socket of `realtime`."""
+    def ask(self, *commands, instance="realtime"):
+        """What redis-cli answers chat_admin over the instance's local socket."""
         script = "\n".join([f"AUTH chat_admin {self._passwords['chat_admin']}", *commands, ""])
-        cli = [f"{self._flavour}-cli", "-s", f"/run/{self._flavour}-realtime/redis.sock"]
+        cli = [f"{self._flavour}-cli", "-s", f"/run/{self._flavour}-{instance}/redis.sock"]
         done = subprocess.run(
-            [*PODMAN, "exec", "-i", self._container, *cli], input=script, capture_output=True, text=True, check=True
+            [*PODMAN, "exec", "-i", self._container, *cli],
+            input=script, capture_output=True, text=True, check=True,
         )  # fmt: skip
         return done.stdout.removeprefix("OK\n").strip()
 
@@ -78,24 +82,42 @@ class Server:
             subprocess.run([*PODMAN, *unpack], stdin=archive.stdout, check=True)
         assert archive.returncode == 0
 
-    def remove(self):
-        """The clients and what they left in Redis go."""
-        subprocess.run([*PODMAN, "exec", self._container, "rm", "-r", PUT], check=True)
-        self.ask("DEL socket.io", "ACL LOG RESET")
+    def add_users(self):
+        """A user for each adapter, with its rules alone; the log of denials is emptied."""
+        added = [
+            f"ACL SETUSER only_{adapter} reset on >{self._passwords[f'only_{adapter}']}"
+            f" {' '.join(socketio_rules([adapter], NAMESPACES, self.version))}"
+            for adapter in ADAPTERS
+        ]
+        assert set(self.ask("ACL LOG RESET", *added).split("\n")) == {"OK"}
 
-    def run(self, program, *, port, user, password=None, **settings):
+    def remove(self):
+        """The clients, their users and what they left in Redis go."""
+        subprocess.run([*PODMAN, "exec", self._container, "rm", "-r", PUT], check=True)
+        self.ask(
+            f"ACL DELUSER {' '.join(f'only_{adapter}' for adapter in ADAPTERS)}",
+            "DEL socket.io",
+            "ACL LOG RESET",
+        )
+
+    def run(self, program, instance, user, **settings):
         """A client that ran to its end; it gets its settings by standard input, for the password."""
-        known = {"host": self._address, "port": port, "user": user, "password": password or self._passwords[user]}
+        settings |= {
+            "host": self._address,
+            "port": PORTS[instance],
+            "user": user,
+            "password": self._passwords[user],
+        }
         return subprocess.run(
             [*PODMAN, "exec", "-i", "-u", "nobody", "-w", PUT, "-e", "PYTHONPATH=python",
              self._container, "./node", program],
-            input=json.dumps({**known, **settings}) + "\n", capture_output=True, text=True, check=False, timeout=120,
+            input=json.dumps(settings) + "\n", capture_output=True, text=True, check=False, timeout=120,
         )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def programs():
-    """A folder with all that the clients need and Debian does not have; kept while the locks stay the same."""
+    """A folder with what the clients need and Debian does not have; kept while the locks stay."""
     locks = [CLIENTS / "package.json", CLIENTS / "package-lock.json", CLIENTS / "requirements.txt"]
     wanted = hashlib.sha256(b"".join(lock.read_bytes() for lock in locks)).hexdigest()
     stamp = KEPT / "installed"
@@ -118,7 +140,7 @@ def programs():
 
 @pytest.fixture(scope="module")
 def servers(environment, programs, tmp_path_factory):
-    """Every host's Server, with the clients beside it: those of docs/reference/connecting.md in tests/clients' programs."""
+    """Every host's Server, with the clients beside it, who connect by the code of connecting.md."""
     vault = subprocess.run(
         ["ansible-vault", "view", environment.inventory / "group_vars/all/vault.yml"],
         capture_output=True, text=True, check=True,
@@ -128,6 +150,7 @@ def servers(environment, programs, tmp_path_factory):
         for name, secret in yaml.safe_load(vault).items()
         if (match := re.fullmatch("vault_redis_(.*)_password", name))
     }
+    passwords |= {f"only_{adapter}": secrets.token_urlsafe(24) for adapter in ADAPTERS}
     written = tmp_path_factory.mktemp("clients")
     (written / "connect.mjs").write_text(re.search(r"```js\n(.*?)```", PAGE, re.DOTALL)[1])
     (written / "connect.py").write_text(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[1])
@@ -140,9 +163,13 @@ def servers(environment, programs, tmp_path_factory):
     written.chmod(0o755)  # tar keeps the modes, and the clients run as nobody
     own = [path.name for path in (*CLIENTS.glob("*.mjs"), *CLIENTS.glob("*.py"))]
     hosts = yaml.safe_load((environment.inventory / "hosts.yml").read_text())["redis"]["hosts"]
-    found = [Server(environment, host, passwords) for host in hosts]
+    found = [Server(environment, host, variables, passwords) for host, variables in hosts.items()]
     for server in found:
-        server.put("-C", programs, "node_modules", "python", "-C", CLIENTS, *own, "-C", NODE.parent, "node", "-C", written, ".")
+        server.put(
+            "-C", programs, "node_modules", "python", "-C", NODE.parent, "node", "-C", CLIENTS, *own,
+            "-C", written, ".",
+        )  # fmt: skip
+        server.add_users()
     yield found
     for server in found:
         server.remove()
@@ -150,27 +177,18 @@ def servers(environment, programs, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def exchanges(servers):
-    """{(host, adapter, user): what the exchange said where it failed}, and {host: the ACL log after all of them}."""
+    """{(host, adapter, user): what a failed exchange said}, and {host: the ACL log after all of them}."""
 
     def exchange(server, adapter):
-        own, password = f"only_{adapter}", secrets.token_urlsafe(24)
-        rules = socketio_rules([adapter], NAMESPACES, server.version)
-        server.ask(f"ACL DELUSER {own}")
-        assert server.ask(f"ACL SETUSER {own} on >{password} {' '.join(rules)}") == "OK"
-        said = {}
         # One after the other: they would hear each other.
-        for user in ({"user": "chat_socketio"}, {"user": own, "password": password}):
-            done = server.run("exchange.mjs", port=6381, adapter=adapter, namespaces=NAMESPACES, **user)
-            said[server.name, adapter, user["user"]] = done.returncode and done.stderr
-        assert server.ask(f"ACL DELUSER {own}") == "1"
-        return said
+        for user in ("chat_socketio", f"only_{adapter}"):
+            done = server.run("exchange.mjs", "realtime", user, adapter=adapter, namespaces=NAMESPACES)
+            said[server.name, adapter, user] = done.returncode and done.stderr
 
-    for server in servers:
-        assert server.ask("ACL LOG RESET") == "OK"
-    pairs = [(server, adapter) for adapter in ADAPTERS for server in servers]
+    said = {}
     with ThreadPoolExecutor(TOGETHER) as pool:
-        said = [said for result in pool.map(lambda pair: exchange(*pair), pairs) for said in result.items()]
-    return dict(said), {server.name: server.ask("ACL LOG") for server in servers}
+        list(pool.map(lambda pair: exchange(*pair), itertools.product(servers, ADAPTERS)))
+    return said, {server.name: server.ask("ACL LOG") for server in servers}
 
 
 def _failures(said):
@@ -196,16 +214,13 @@ def test_nothing_was_denied(exchanges):
 @pytest.mark.usefixtures("exchanges")  # which expect the log to stay empty
 @pytest.mark.parametrize("user", USERS)
 def test_node_is_refused_all_but_what_its_user_is_for(servers, user):
-    port, foreign = USERS[user]
-    # A server that denies DEBUG to everybody says so before it asks who it is.
-    commands = {command: "ERR" if command.startswith("DEBUG") else "NOPERM" for command in [*FORBIDDEN, *foreign]}
+    instance, foreign = USERS[user]
+    # A server that has DEBUG switched off says so before it asks who it is.
+    commands = {
+        command: "ERR" if command.startswith("DEBUG") else "NOPERM" for command in [*FORBIDDEN, *foreign]
+    }
     for server in servers:
-        done = server.run("refusals.mjs", port=port, user=user, commands=list(commands))
+        done = server.run("refusals.mjs", instance, user, commands=list(commands))
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout) == CONNECTIONS | commands, server.name
-
-
-def test_log_does_name_what_is_denied(servers):
-    for server in servers:
-        server.run("refusals.mjs", port=6381, user="chat_socketio", commands=["GET presence:x"])
-        assert "presence:x" in server.ask("ACL LOG")
+        assert "scan" in server.ask("ACL LOG", instance=instance)  # a denial is seen there
