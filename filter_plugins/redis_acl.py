@@ -50,17 +50,8 @@ ADAPTERS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = 
         ("socket.io#{}#*",),
         ("socket.io", "sio:session:*"),
         (
-            "+xadd",
-            "+xread",
-            "+xrange",
-            "+set",
-            "+get",
-            "+del",
-            "+multi",
-            "+exec",
-            "+publish",
-            "+subscribe",
-            "+pubsub|numsub",  # what waits for an answer
+            *("+xadd", "+xread", "+xrange", "+set", "+get", "+del", "+multi", "+exec"),
+            *("+publish", "+subscribe", "+pubsub|numsub"),  # what asks the other servers goes by channels
         ),
     ),
     # python-socketio's AsyncRedisManager and RedisManager
