@@ -54,7 +54,7 @@ ADAPTERS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = 
             *("+publish", "+subscribe", "+pubsub|numsub"),  # what asks the other servers goes by channels
         ),
     ),
-    # python-socketio's AsyncRedisManager and RedisManager
+    # python-socketio's AsyncRedisManager
     "python": (("socketio",), (), ("+publish", "+subscribe")),
 }
 
