@@ -19,7 +19,8 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 CLIENTS_ADMITTED_PERCENT = 80
 POOL_SIZE = 10
-CONNECTIONS_OF_ADAPTER = 2  # one publishes, one subscribes
+# Of one process. Python's adapter listens on one, and opens another for each event that is sent meanwhile.
+CONNECTIONS_OF_ADAPTER = {"classic": 2, "sharded": 2, "streams": 3, "python": 5}
 CONNECTIONS_OF_PRESENCE = 1  # it hears of expired keys
 STALL_S = 30  # a subscriber that stands still for so long (a long collection of garbage) is not dropped
 LEAST_STALL_S = 5
@@ -173,9 +174,10 @@ def redis_clients(instance: Mapping[str, Any], plan: Mapping[str, Any]) -> int:
 
 def redis_connections(instance: Mapping[str, Any], plan: Mapping[str, Any]) -> int:
     """Connections of one process of the application to the instance."""
+    adapters = plan["adapters"] if "socketio" in instance["serves"] else ()
     return (
         int(instance["pool_size"])
-        + (CONNECTIONS_OF_ADAPTER * len(plan["adapters"]) if "socketio" in instance["serves"] else 0)
+        + sum(CONNECTIONS_OF_ADAPTER[adapter] for adapter in adapters)
         + (CONNECTIONS_OF_PRESENCE if "presence" in instance["serves"] else 0)
     )
 

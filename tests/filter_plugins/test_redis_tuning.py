@@ -108,10 +108,10 @@ def test_expiry_is_looked_for_where_it_is_announced():
 
 def test_clients_are_those_of_every_process_while_a_deployment_runs():
     tuned = tuning.redis_instances_tuned(instances(), PLAN | {"processes": 100})
-    # A pool of 10; two connections of each adapter, and one that hears of expired keys.
+    # A pool of 10; two connections of one adapter, five of the other, and one that hears of expired keys.
     assert (tuned["sessions"]["connections"], tuned["sessions"]["maxclients"]) == (10, 1300)
-    assert (tuned["realtime"]["connections"], tuned["realtime"]["maxclients"]) == (15, 1900)
-    assert tuned["realtime"]["backlog"] == 1900
+    assert (tuned["realtime"]["connections"], tuned["realtime"]["maxclients"]) == (18, 2300)
+    assert tuned["realtime"]["backlog"] == 2300
 
 
 def test_small_application_has_room_to_grow():

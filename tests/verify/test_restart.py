@@ -17,31 +17,32 @@ pytestmark = pytest.mark.disruptive
 def test_restart_of_the_host_keeps_rows_and_tokens(any_host, subject, clients, tunnel, saw):
     app, name = subject.serving("app", any_host), uuid.uuid4().hex
     sql = any_host in subject.members("pgbouncer")
+
+    # Each by a tunnel of its own time: the one before ended with a restart.
+    def database():
+        port = tunnel.anew(app, any_host, any_host.port("pgbouncer"))
+        return clients.postgresql(app, any_host, "pgbouncer", "chat_app", port=port)
+
+    def instance(purpose):
+        port = tunnel.anew(app, any_host, any_host.port(purpose))
+        return clients.redis(app, any_host, purpose, port=port)
+
     if sql:
-        connection = clients.postgresql(app, any_host, "pgbouncer", "chat_app")
-        connection.execute("INSERT INTO rooms (name) VALUES (%s)", [name])
-    clients.redis(app, any_host, "tokens").set("refresh_token:kept", "digest", ex=600)
-    clients.redis(app, any_host, "presence").set("presence:gone", "online", ex=600)
+        database().execute("INSERT INTO rooms (name) VALUES (%s)", [name])
+    instance("tokens").set("refresh_token:kept", "digest", ex=600)
+    instance("presence").set("presence:gone", "online", ex=600)
     time.sleep(1.2)  # appendfsync everysec promises what is older than a second
 
     podman = ["podman"] if os.geteuid() == 0 else ["sudo", "-n", "podman"]
     subprocess.run([*podman, "restart", "--time", "60", any_host.container], check=True, capture_output=True)
 
-    def rows():
-        port = tunnel.anew(app, any_host, any_host.port("pgbouncer"))
-        connection = clients.postgresql(app, any_host, "pgbouncer", "chat_app", port=port)
-        return connection.execute("DELETE FROM rooms WHERE name = %s RETURNING last_seq", [name]).fetchall()
-
-    def key(purpose, name):
-        port = tunnel.anew(app, any_host, any_host.port(purpose))
-        return clients.redis(app, any_host, purpose, port=port).get(name)
-
+    delete = "DELETE FROM rooms WHERE name = %s RETURNING last_seq"
     saw(
         ([(0,)] if sql else None, "digest", None),
         (
-            _when_back(rows) if sql else None,
-            _when_back(lambda: key("tokens", "refresh_token:kept")),
-            _when_back(lambda: key("presence", "presence:gone")),
+            _when_back(lambda: database().execute(delete, [name]).fetchall()) if sql else None,
+            _when_back(lambda: instance("tokens").get("refresh_token:kept")),
+            _when_back(lambda: instance("presence").get("presence:gone")),
         ),
     )
 
