@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import subprocess
+from typing import Any
+
 import pytest
+import yaml
 
 from .runs import PROJECT, Environment
 
@@ -14,3 +18,9 @@ def environment() -> Environment:
         ("bookworm", "trixie"),
         ("bookworm", "trixie", "valkey"),
     )
+
+
+@pytest.fixture(scope="session")
+def vault(environment: Environment) -> dict[str, Any]:
+    """The secrets of the scenario's vault."""
+    return environment.secrets()

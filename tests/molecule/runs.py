@@ -121,7 +121,7 @@ class Environment:
             "read -r REDISCLI_AUTH; export REDISCLI_AUTH; cli=$(basename /usr/bin/*-server -server)-cli;"
             " for socket in /run/*/redis.sock; do echo $socket;"
             " $cli --user chat_monitor -s $socket INFO server | grep -E '^(run_id|process_id)'; done",
-            stdin=self.secret("vault_redis_chat_monitor_password") + "\n",
+            stdin=self.secrets()["vault_redis_chat_monitor_password"] + "\n",
         )
         runs: dict[str, list[str]] = {}
         for word in said.split():
@@ -131,12 +131,13 @@ class Environment:
                 runs[list(runs)[-1]].append(word)
         return runs
 
-    def secret(self, name: str) -> str:
-        """A secret of the scenario's own vault."""
+    def secrets(self) -> dict[str, Any]:
+        """What the scenario's own vault holds."""
         vault = self.inventory / "group_vars/all/vault.yml"
         view = [str(Path(PLAYBOOK).with_name("ansible-vault")), "view", str(vault)]
         text = subprocess.run(view, capture_output=True, text=True, check=True, cwd=PROJECT).stdout
-        return str(yaml.safe_load(text)[name])
+        secrets: dict[str, Any] = yaml.safe_load(text)
+        return secrets
 
     def psql(self, host: str, statement: str) -> str:
         """What a statement answers the superuser in the database chat."""

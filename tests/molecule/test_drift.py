@@ -52,9 +52,9 @@ def _changes_by_hand(environment, password):
 
 
 @pytest.fixture(scope="module")
-def password(environment):
+def password(vault):
     """chat_admin's password."""
-    return environment.secret("vault_redis_chat_admin_password")
+    return vault["vault_redis_chat_admin_password"]
 
 
 def test_check_mode_names_exactly_the_changes(environment):

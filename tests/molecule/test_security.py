@@ -11,7 +11,6 @@ import subprocess
 
 import pytest
 import redis
-import yaml
 
 from .runs import PODMAN
 
@@ -89,13 +88,9 @@ def state(environment, host):
 
 
 @pytest.fixture(scope="module")
-def old(environment):
-    """The secrets of the scenario's vault."""
-    text = subprocess.run(
-        ["ansible-vault", "view", environment.inventory / "group_vars/all/vault.yml"],
-        capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-    return yaml.safe_load(text)
+def old(vault):
+    """The passwords that the hosts have at first."""
+    return vault
 
 
 @pytest.fixture(scope="module")
