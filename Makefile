@@ -43,7 +43,7 @@ verify: ## check ENVIRONMENT (staging) as its applications and operators see it;
 	@bin/setup
 	@ansible-playbook playbooks/verify.yml -i $(ENVIRONMENT)
 
-bench: ## figures of the play, of PostgreSQL's settings and of the migration module, on a fresh Debian 13 host
+bench: ## figures of the play, PostgreSQL's settings, the migration module and Redis, on a fresh Debian 13 host
 	@bin/setup hosts
 	python benchmarks/bench.py
 

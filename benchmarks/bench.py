@@ -1,7 +1,7 @@
 """All figures, on one fresh Debian 13 host in a container, which goes again at the end.
 
 make bench
-python benchmarks/bench.py [--only provision chat_load migrations] [--rounds N] [--seconds S] [--keep]
+python benchmarks/bench.py [--only provision chat_load migrations redis] [--rounds N] [--seconds S] [--keep]
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.provision import BIN, INVENTORY, PROJECT, ping, report, run
 
 HOST = "bench1"
-PARTS = ("provision", "chat_load", "migrations")
+PARTS = ("provision", "chat_load", "migrations", "redis")
 
 
 def say(began: float, words: str) -> None:
@@ -35,14 +35,15 @@ def host_variables() -> dict[str, str]:
     return variables
 
 
-def on_host(*words: str) -> None:
+def on_host(*words: str, stdin: str = "") -> None:
     """Run a program of the project on the host, where it is mounted, as root; show its output meanwhile."""
     variables = host_variables()
     state = INVENTORY / ".state"
     options = ["-i", str(state / "id_ed25519"), "-o", f"UserKnownHostsFile={state / 'known_hosts'}"]
     target = f"{variables['ansible_user']}@{variables['ansible_host']}"
     program = ["sudo", "python3", "-B", "-u", *words]
-    subprocess.run(["ssh", *options, "-o", "BatchMode=yes", target, "cd /project &&", *program], check=True)
+    ssh = ["ssh", *options, "-o", "BatchMode=yes", target, "cd /project &&", *program]
+    subprocess.run(ssh, input=stdin, text=True, check=True)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -89,6 +90,12 @@ def main() -> int:
         if "migrations" in options.only:
             say(began, "migrations: the module beside its peers, on the host")
             on_host("benchmarks/migrations.py", *(rounds or ("--rounds", "3")), "--quick")
+        if "redis" in options.only:
+            say(began, "redis: TLS and ACL users beside a stock server, and an AOF rewrite, on the host")
+            users = ("chat_admin", "chat_app_sessions", "chat_app_realtime")
+            variables = host_variables()
+            passwords = {user: variables[f"vault_redis_{user}_password"] for user in users}
+            on_host("benchmarks/redis/run.py", *rounds, stdin=json.dumps(passwords))
     finally:
         if not options.keep:
             run("ansible-playbook", "molecule/shared/destroy.yml")

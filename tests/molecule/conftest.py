@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import subprocess
 from typing import Any
 
 import pytest
-import yaml
 
 from .runs import PROJECT, Environment
 

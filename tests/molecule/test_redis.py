@@ -1,4 +1,4 @@
-"""Redis under strain: many tokens, full memory, killed daemons, damaged files; each instance keeps its promise."""
+"""Redis under strain: many tokens, full memory, kills, damaged files; each instance keeps its promise."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def _fill_sessions(server):
 
 
 class Writer:
-    """A thread that writes key after key, by a client that tries again; `acknowledged` has the time of each."""
+    """A thread that writes key after key, by a client that tries again; `acknowledged`: the time of each."""
 
     def __init__(self, server, instance, user, prefix):
         retry = Retry(ExponentialBackoff(cap=0.5, base=0.05), 100)
@@ -237,8 +237,8 @@ def _kill(server):
     promised = {key for key, at in acknowledged.items() if at < killed - 2}
     late = {key for key, at in acknowledged.items() if killed - 2 <= at < killed}
     print(
-        f"{server.host}: {len(promised & missing)} of {len(promised)} tokens lost, and {len(late & missing)} of"
-        f" {len(late)} of the last two seconds before the kill"
+        f"{server.host}: of {len(promised)} tokens {len(promised & missing)} are lost,"
+        f" of {len(late)} of the last two seconds before the kill {len(late & missing)}"
     )
     assert promised
     assert not promised & missing
