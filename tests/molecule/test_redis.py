@@ -93,14 +93,6 @@ def each(servers, action):
         return list(pool.map(action, servers))
 
 
-def wait(condition, what):
-    """Come back once the condition holds, of which `what` is said if it never does."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.1)
-
-
 def test_every_presence_that_expires_is_announced_beside_many_tokens(servers):
     for server in servers:  # one after the other: the client's own time is in the figures
         delays = _announced(server)
@@ -166,10 +158,8 @@ def _fill_sessions(server):
         assert server.sessions.get("refresh_token:1") == f"{1:064x}"
         full = server.figures("sessions")
         assert (full["keys"], full["evicted_keys"]) == (before["keys"] + written, 0)
-        assert (
-            server.sessions.delete(*(f"refresh_token:{RUN}:full:{number}" for number in range(written)))
-            == written
-        )
+        taken = [f"refresh_token:{RUN}:full:{number}" for number in range(written)]
+        assert server.sessions.delete(*taken) == written
         assert server.sessions.set(f"refresh_token:{RUN}:full", "digest", ex=WEEK_S)
     finally:
         server.limit("sessions", limit)
@@ -181,7 +171,7 @@ class Writer:
     def __init__(self, server, instance, user, prefix):
         retry = Retry(ExponentialBackoff(cap=0.5, base=0.05), 100)
         self.client = server.client(instance, user, retry=retry)
-        self.prefix, self.acknowledged, self.error = prefix, {}, None
+        self.prefix, self.acknowledged, self.latest, self.error = prefix, {}, 0.0, None
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._write)
         self._thread.start()
@@ -192,16 +182,17 @@ class Writer:
                 if self._end.is_set():
                     return
                 self.client.set(f"{self.prefix}{number}", "digest", ex=WEEK_S)
-                self.acknowledged[f"{self.prefix}{number}"] = time.monotonic()
+                self.latest = self.acknowledged[f"{self.prefix}{number}"] = time.monotonic()
         except redis.exceptions.RedisError as error:
             self.error = error
 
     def wait_for(self, moment):
-        wait(
-            lambda: self.error or any(at > moment for at in list(self.acknowledged.values())[-1:]),
-            f"no {self.prefix} was acknowledged any more",
-        )
-        assert self.error is None
+        """Come back once a key is acknowledged after `moment`."""
+        deadline = time.monotonic() + 60
+        while self.latest <= moment:
+            assert self.error is None
+            assert time.monotonic() < deadline, f"no {self.prefix} was acknowledged any more"
+            time.sleep(0.05)
 
     def stop(self):
         self._end.set()
@@ -276,7 +267,7 @@ def damaged(servers):
 def _damage(server):
     return server.shell(
         f"systemctl stop {UNIT} && cp -a {AOF} {AOF}.copy && file={LAST_FILE}"
-        " && yes damaged | head -c 400 | dd of=$file conv=notrunc status=none"
+        " && yes damaged | head -c 4000 | dd of=$file conv=notrunc status=none"
         " bs=1 seek=$(($(stat -c %s $file) / 2))"
         f" && {CHECKSUM}"
     )
