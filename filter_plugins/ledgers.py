@@ -14,7 +14,7 @@ from ansible.errors import AnsibleFilterError
 
 PGBOUNCER_BASE_MB = 16
 PGBOUNCER_CLIENT_KB = 48  # 2 kB for the client, the rest for its TLS state
-REDIS_CLIENT_KB = 40  # of TLS state, which Redis does not count in maxmemory
+REDIS_CLIENT_KB = 48  # of TLS state, which Redis does not count in maxmemory: 7.0 27 to 33, 8.0 43 to 47
 CLIENTS_ADMITTED_PERCENT = 80
 
 

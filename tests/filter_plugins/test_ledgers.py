@@ -30,7 +30,7 @@ SETTINGS = {"max_connections": 70, "superuser_reserved_connections": 3}
 
 def redis(memory):
     """What the ledgers need of redis_instances as the role's defaults have it."""
-    maxmemory = int(memory * 0.075)
+    maxmemory = int(memory * 0.07)
     return redis_tuning.redis_instances_tuned(
         instances(maxmemory_mb=maxmemory), PLAN_OF_REDIS | {"memory_mb": memory}
     )
@@ -67,8 +67,8 @@ def test_persistent_redis_needs_room_for_a_fork():
          for name in ("realtime", "sessions")}
     )  # fmt: skip
     assert [(row["mb"], row["item"].split(":")[0]) for row in rows] == [
-        (100, "Redis realtime"), (26, "Redis realtime"), (40, "Redis realtime"),
-        (100, "Redis sessions"), (26, "Redis sessions"), (40, "Redis sessions"), (50, "Redis sessions"),
+        (100, "Redis realtime"), (26, "Redis realtime"), (47, "Redis realtime"),
+        (100, "Redis sessions"), (26, "Redis sessions"), (47, "Redis sessions"), (50, "Redis sessions"),
     ]  # fmt: skip
     assert rows[-1]["lower"] == "redis_instances.sessions.maxmemory_mb"
 
