@@ -1,7 +1,6 @@
 """Redis's ACL users: which commands, keys and channels each may use, per version of the server.
 
-Pure functions. A rule set is what follows the password in an ACL file, in the order and the words in which
-ACL LIST answers, so that a file and a running server can be compared.
+Pure functions. A rule set is what follows the password in an ACL file.
 """
 
 from __future__ import annotations

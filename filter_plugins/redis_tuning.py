@@ -1,10 +1,10 @@
 """Each Redis instance's settings from what it promises and what its host has, and why.
 
 Pure functions over numbers; memory is in MB (2**20 bytes). A table of settings is a dictionary of name and
-{value, why}, values as CONFIG GET answers them: the instance's file and the check of the running process are
-made of the same. An instance is one entry of redis_instances; a plan holds what all instances have in common:
-memory_mb, processes (the application's, while a deployment runs),
-adapters (of Socket.IO), messages_per_s (of each process), message_bytes.
+{value, why}: the instance's file and the check of the running process are made of the same. An instance is
+one entry of redis_instances; a plan holds what all instances have in common: memory_mb, processes (the
+application's, while a deployment runs), adapters (of Socket.IO), messages_per_s (of each process),
+message_bytes.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ options:
     required: true
   settings:
     description:
-      - Settings in the form in which CONFIG GET answers; sizes in bytes. Without any, those of O(file).
+      - Settings as Redis's configuration file has them. Without any, those of O(file).
     type: dict
     default: {}
   file:
@@ -49,7 +49,7 @@ options:
     type: bool
     default: false
   acl:
-    description: The ACL file's text, in the form in which ACL LIST answers.
+    description: The ACL file's text.
     type: str
     required: true
   report_only:
@@ -169,40 +169,45 @@ def settings_in(path: str) -> dict[str, str]:
     return {words[0]: " ".join(words[1:]) for words in lines if words}
 
 
-def fresh(server: str, settings: Mapping[str, str]) -> dict[str, str]:
-    """All settings of a server that is started with these, away from the instance's files, ports and data.
+def fresh(
+    server: str, settings: Mapping[str, str], acl: str, login: Mapping[str, Any]
+) -> tuple[dict[str, str], str]:
+    """All settings and ACL LIST of a server that is started with these, away from the instance.
 
-    Raises ValueError with what it says where it does not start.
+    A server answers with rules of its own wording, the same for the same rights. `login`: username and
+    password of a user in `acl` who may use CONFIG and ACL. Raises ValueError with what the server says
+    where it does not start.
     """
     content = "".join(
         f"{name} {json.dumps(value) if name not in SEVERAL_WORDS or not value else value}\n"
         for name, value in settings.items()
         if name not in NOT_ASIDE
     )
+    files = [{"path": "aside.conf", "content": content}, {"path": "users.acl", "content": acl}]
+    aside = ["--unixsocket", "%s/socket", "--dir", "%s", "--port", "0", "--supervised", "systemd"]
     found: dict[str, str] = {}
+    listed: list[str] = []
 
     def ask(folder: str) -> None:
-        with redis.Redis(unix_socket_path=f"{folder}/socket", decode_responses=True) as client:
+        with redis.Redis(unix_socket_path=f"{folder}/socket", decode_responses=True, **login) as client:
             found.update({str(name): str(value) for name, value in client.config_get("*").items()})
+            listed.extend(str(line) for line in client.acl_list())
 
-    aside = ["--unixsocket", "%s/socket", "--dir", "%s", "--port", "0", "--supervised", "systemd"]
-    said = try_out(
-        [{"path": "aside.conf", "content": content}], [server, "%s/aside.conf", *aside], when_ready=ask
-    )
+    said = try_out(files, [server, "%s/aside.conf", "--aclfile", "%s/users.acl", *aside], when_ready=ask)
     if said:
         raise ValueError(said)
-    return {name: value for name, value in found.items() if name not in NOT_ASIDE}
+    return {name: value for name, value in found.items() if name not in NOT_ASIDE}, "\n".join(listed)
 
 
-def users(acl: str) -> dict[str, str]:
-    """The lines of an ACL file or of ACL LIST by user name, in one form.
+def users(listed: str) -> dict[str, str]:
+    """The lines of ACL LIST by user name, in one form.
 
-    Redis 7.0 lists the grants that follow the last denial in no order; they commute.
+    What follows -@all, Redis 7.0 lists in no order; a server that words the same rights twice uses the same
+    words.
     """
     lines = {}
-    for words in (line.split() for line in acl.splitlines() if line.strip()):
-        denials = [position for position, word in enumerate(words) if word.startswith("-")]
-        end = denials[-1] + 1 if denials else len(words)
+    for words in (line.split() for line in listed.splitlines() if line.strip()):
+        end = words.index("-@all") + 1 if "-@all" in words else len(words)
         lines[words[1]] = " ".join(words[:end] + sorted(words[end:]))
     return lines
 
@@ -266,12 +271,15 @@ def main() -> None:
     wanted = {name: str(value) for name, value in parameters["settings"].items()}
     try:
         wanted = wanted or settings_in(parameters["file"])
-        wanted = fresh(parameters["server"], wanted) | wanted
+        login = {"username": parameters["username"], "password": parameters["passwords"][0]}
+        login = login if parameters["acl"] else {}  # an empty file leaves everything to everybody
+        others, acl = fresh(parameters["server"], wanted, parameters["acl"], login)
+        wanted |= others  # the same values, in the server's own form
     except OSError as error:
         module.fail_json(msg=str(error))
-    except ValueError as error:
+    except (ValueError, redis.exceptions.RedisError) as error:
         module.fail_json(msg=f"{parameters['server']} does not start with these settings: {error}")
-    wanted_users = users(parameters["acl"])
+    wanted_users = users(acl)
     changes = differences(current, wanted)
     waiting = sorted(changes.keys() & START_ONLY)
     live = {name: change for name, change in changes.items() if name not in START_ONLY}

@@ -305,5 +305,6 @@ def test_copy_put_back_is_served_by_the_next_run_which_finds_nothing_else(enviro
     run = environment.play()
     assert run.code == 0, run.failures()
     for server in servers:
-        assert run.changed_tasks(server.host) == {"redis : Run each instance with what its files say"}
+        changed = run.changed_tasks(server.host)
+        assert changed == {"redis : Run each instance with what its files say"}
     assert [server.figures("sessions")["keys"] for server in servers] == tokens
