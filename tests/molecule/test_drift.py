@@ -16,6 +16,8 @@ PGBOUNCER_DROP_IN = "/etc/systemd/system/pgbouncer.service.d/chat.conf"
 INSTANCES = yaml.safe_load((PROJECT / "roles/redis/defaults/main.yml").read_text())["redis_instances"]
 CHANGED = {"maxclients": 900, "tcp-backlog": 900}
 
+REDIS_FILES = "cd /etc/redis && stat -c '%n %z' * && systemctl show -p MainPID redis-server@sessions"
+
 # A task's name, and what --diff or its output shows of the change.
 DRIFT = {
     "packages : Hold back what the packages would start": "Restart=no",
@@ -158,6 +160,24 @@ def test_value_that_postgresql_does_not_take_is_refused(environment):
     run = environment.play("-e", json.dumps({"postgresql_settings": {"random_page_cost": "cheap"}}))
     assert run.code != 0
     assert "random_page_cost = cheap: not a value for it" in run.failures()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"no-such-setting": 1}, "no-such-setting"),
+        ({"hz": "often"}, "argument couldn't be parsed into an integer"),
+    ],
+)
+def test_setting_that_redis_does_not_take_is_refused_before_any_file_changes(environment, settings, said):
+    before = {host: environment.shell(host, REDIS_FILES) for host in environment.hosts}
+    wanted = INSTANCES | {"sessions": INSTANCES["sessions"] | {"settings": settings}}
+    for arguments in (["--check"], []):
+        run = environment.play(*arguments, "-e", json.dumps({"redis_instances": wanted}))
+        assert run.code != 0
+        for host in environment.hosts:
+            assert said in run.diff(host)
+            assert environment.shell(host, REDIS_FILES) == before[host]
 
 
 UNITS = ("postgresql@{version}-main", "pgbouncer", "redis-server@sessions", "redis-server@realtime")
