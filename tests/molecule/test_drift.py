@@ -163,21 +163,22 @@ def test_value_that_postgresql_does_not_take_is_refused(environment):
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("arguments", "settings", "said"),
     [
-        ({"no-such-setting": 1}, "no-such-setting"),
-        ({"hz": "often"}, "argument couldn't be parsed into an integer"),
+        (["--check"], {"no-such-setting": 1}, "no-such-setting"),
+        ([], {"hz": "often"}, "argument couldn't be parsed into an integer"),
     ],
 )
-def test_setting_that_redis_does_not_take_is_refused_before_any_file_changes(environment, settings, said):
+def test_setting_that_redis_does_not_take_is_refused_before_any_file_changes(
+    environment, arguments, settings, said
+):
     before = {host: environment.shell(host, REDIS_FILES) for host in environment.hosts}
     wanted = INSTANCES | {"sessions": INSTANCES["sessions"] | {"settings": settings}}
-    for arguments in (["--check"], []):
-        run = environment.play(*arguments, "-e", json.dumps({"redis_instances": wanted}))
-        assert run.code != 0
-        for host in environment.hosts:
-            assert said in run.diff(host)
-            assert environment.shell(host, REDIS_FILES) == before[host]
+    run = environment.play(*arguments, "-e", json.dumps({"redis_instances": wanted}))
+    assert run.code != 0
+    for host in environment.hosts:
+        assert said in run.diff(host)
+        assert environment.shell(host, REDIS_FILES) == before[host]
 
 
 UNITS = ("postgresql@{version}-main", "pgbouncer", "redis-server@sessions", "redis-server@realtime")
