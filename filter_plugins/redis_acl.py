@@ -14,6 +14,12 @@ CONNECTION = ("+ping", "+client|setname")
 # CLIENT SETINFO came with 7.2; a server refuses an ACL file that names an unknown command.
 CONNECTION_SINCE_7_2 = ("+client|setinfo",)
 
+# Nobody can log in as `default`, which is off and has no password. But with its rights Redis replays
+# transactions and scripts from the AOF as it starts, and leaves out what it may not write. Mended after
+# Redis 8.0 and Valkey 8.1:
+# https://github.com/redis/redis/issues/14541, https://github.com/valkey-io/valkey/issues/3983
+DEFAULT = ("~*", "resetchannels", "-@all", "+@write", "+select")
+
 # The application's user for each purpose that an instance serves.
 USERS = {"tokens": "chat_app_sessions", "presence": "chat_app_realtime", "socketio": "chat_socketio"}
 
@@ -122,7 +128,7 @@ def acl_file(
     `others`: the instance's own users, which have their passwords with them. A user in `previous` has a
     second password.
     """
-    lines = ["user default off sanitize-payload resetchannels -@all\n"]
+    lines = [f"user default off sanitize-payload {' '.join(DEFAULT)}\n"]
     for name, rules in sorted(users.items()):
         known = [others[name]["password"] if name in others else passwords[name]]
         known += [previous[name]] if name in previous else []

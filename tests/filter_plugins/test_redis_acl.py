@@ -96,7 +96,7 @@ def test_file_holds_hashes_alone_and_a_second_one_during_a_change():
     users = of(instances()["sessions"])
     text = acl.acl_file(users, {}, PASSWORDS, {"chat_app_sessions": "the old one"})
     first, *lines = text.splitlines()
-    assert first == "user default off sanitize-payload resetchannels -@all"
+    assert first == "user default off sanitize-payload ~* resetchannels -@all +@write +select"
     assert [line.split()[1] for line in lines] == sorted(users)
     assert "password of" not in text
     assert "the old one" not in text
