@@ -66,7 +66,7 @@ def untouched(environment):
             ["505", "87", "common_pool_size", "postgresql_max_connections to 518"],
         ),
         (
-            {"common_application_processes": 100},
+            {"common_application_processes": 100, "redis_socketio_messages_per_s": 1},
             ["4000", "80", "common_application_processes", "pgbouncer_max_client_conn to 5000"],
         ),
         (
