@@ -30,8 +30,8 @@ lint: ## ansible-lint, yamllint, ruff, mypy, shellcheck, squawk
 
 unit: ## what needs no host
 	@bin/setup dev
-	pytest --quiet tests/bin tests/filter_plugins tests/module_utils tests/playbooks tests/roles \
-	  tests/test_arguments.py tests/test_connecting.py tests/test_sanity.py \
+	pytest --quiet -m "not tier" tests/bin tests/chatdata tests/filter_plugins tests/module_utils tests/playbooks \
+	  tests/roles tests/test_arguments.py tests/test_connecting.py tests/test_sanity.py \
 	  tests/library/test_host_fits.py tests/library/test_kernel_live.py tests/library/test_redis_live.py \
 	  tests/library/test_service_current.py
 

@@ -16,20 +16,26 @@ CONNECTION_SINCE_7_2 = ("+client|setinfo",)
 
 # Nobody can log in as `default`, which is off and has no password. But with its rights Redis replays
 # transactions and scripts from the AOF as it starts, and leaves out what it may not write. Mended after
-# Redis 8.0 and Valkey 8.1:
-# https://github.com/redis/redis/issues/14541, https://github.com/valkey-io/valkey/issues/3983
+# Redis 8.0 and Valkey 8.1: https://github.com/redis/redis/issues/14541,
+# https://github.com/valkey-io/valkey/issues/3983
 DEFAULT = ("~*", "resetchannels", "-@all", "+@write", "+select")
 
 # The application's user for each purpose that an instance serves.
 USERS = {"tokens": "chat_app_sessions", "presence": "chat_app_realtime", "socketio": "chat_socketio"}
 
+# For clients that are not chatdata, on the same keys.
+OTHER_CLIENTS = ("+setex", "+getdel", "+mget", "+exists", "+expire", "+ttl", "+pttl")
+
+# What chatdata's stores do, and no more: tests/chatdata/test_redis_rights.py drops each. In scripts too.
 TOKENS = (
-    "+get", "+set", "+setex", "+getdel", "+del", "+exists", "+expire", "+ttl", "+pttl",
-    "+eval", "+evalsha", "+script|load",  # one script rotates a token; inside it the same rules hold
+    "+evalsha", "+eval", "+time", "+get", "+set", "+del", "+hset", "+hmget", "+pexpireat",
+    "+zadd", "+zrange", "+zrem", "+zremrangebyscore",
+    "+wait",  # where a token is to be on a replica before it is handed out
 )  # fmt: skip
 PRESENCE = (
-    "+get", "+mget", "+set", "+setex", "+del", "+exists", "+expire", "+ttl", "+pttl",
-    "+subscribe", "+unsubscribe",
+    "+time", "+get", "+set", "+del", "+pexpireat",
+    "+zadd", "+zrange", "+zrem", "+zremrangebyscore", "+zscore", "+zmscore",
+    "+watch", "+unwatch", "+multi", "+exec", "+publish", "+subscribe",
 )  # fmt: skip
 MONITOR = (
     "+ping", "+info", "+dbsize", "+latency|latest", "+latency|history",
@@ -106,8 +112,13 @@ def redis_users(instance: Mapping[str, Any], plan: Mapping[str, Any], version: s
         "chat_monitor": _rules([], [], MONITOR, version),
     }
     purposes = {
-        "tokens": lambda: _rules(["refresh_token:*"], [], TOKENS, version),
-        "presence": lambda: _rules(["presence:*", "typing:*"], ["__keyevent@0__:expired"], PRESENCE, version),
+        "tokens": lambda: _rules(["refresh_token:*"], [], TOKENS + OTHER_CLIENTS, version),
+        "presence": lambda: _rules(
+            ["presence:*", "typing:*"],
+            ["__keyevent@0__:expired", "presence:changes"],
+            (*PRESENCE, *OTHER_CLIENTS, "+unsubscribe"),
+            version,
+        ),
         "socketio": lambda: socketio_rules(plan["adapters"], plan["namespaces"], version),
     }
     for purpose in instance["serves"]:

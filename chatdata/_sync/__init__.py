@@ -1,0 +1,1 @@
+"""Repositories and stores; bin/make-sync makes chatdata/_sync of this folder."""

@@ -1,0 +1,45 @@
+"""What the repositories stand on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from psycopg import Connection
+
+from chatdata._sql import Row, maker
+from chatdata.errors import NotFound, postgresql_errors
+
+Parameters = Sequence[Any] | Mapping[str, Any]
+
+
+class Repository:
+    """Statements on a connection, each of them one round trip; it never commits.
+
+    Use an autocommit connection for single calls, and `connection.transaction()` around those that belong
+    together. Without autocommit psycopg opens a transaction, a round trip more, and the caller commits.
+    """
+
+    def __init__(self, connection: Connection[Any]) -> None:
+        self._connection = connection
+
+    def _all(self, model: type[Row], statement: str, parameters: Parameters) -> list[Row]:
+        """The rows of a statement, as models."""
+        with postgresql_errors():
+            with self._connection.cursor(row_factory=lambda _: maker(model), binary=True) as cursor:
+                cursor.execute(statement, parameters)
+                return cursor.fetchall()
+
+    def _one(self, model: type[Row], statement: str, parameters: Parameters) -> Row:
+        """The one row of a statement; NotFound if it has none."""
+        rows = self._all(model, statement, parameters)
+        if not rows:
+            raise NotFound("there is no such row")
+        return rows[0]
+
+    def _count(self, statement: str, parameters: Parameters) -> int:
+        """How many rows a statement changed."""
+        with postgresql_errors():
+            with self._connection.cursor() as cursor:
+                cursor.execute(statement, parameters)
+                return cursor.rowcount

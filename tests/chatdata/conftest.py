@@ -1,0 +1,153 @@
+"""The provisioned tier as an application reaches it: the hosts of the inventory in CHATDATA_INVENTORY.
+
+Tests that use the fixture `tier` carry the marker of that name and run on each host that has PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+import yaml
+
+from chatdata import repositories
+from chatdata.models import Room, User
+from chatdata.repositories import Rooms, Users
+
+from ..molecule.runs import PROJECT, Environment
+from .redis_tier import redis_tier, stores
+
+__all__ = ["redis_tier", "stores"]
+
+INVENTORY = PROJECT / os.environ.get("CHATDATA_INVENTORY", "molecule/default/inventory")
+
+
+@dataclass(frozen=True)
+class Tier:
+    """One host of the environment, with everything on it."""
+
+    environment: Environment
+    name: str
+    address: str
+    ca: Path
+    secrets: dict[str, Any]  # vault_* -> value
+    prepare_threshold: int | None  # by the contract
+
+    def postgresql(self, user: str = "chat_app", **overrides: Any) -> dict[str, Any]:
+        """What libpq and psycopg need to connect through PgBouncer."""
+        return {
+            "host": self.address,
+            "port": 6432,
+            "dbname": "chat",
+            "user": user,
+            "password": self.secrets[f"vault_postgresql_{user}_password"],
+            "sslmode": "verify-full",
+            "sslrootcert": str(self.ca),
+            "connect_timeout": 10,
+            "autocommit": True,
+            "prepare_threshold": self.prepare_threshold,
+            **overrides,
+        }
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "tier" in metafunc.fixturenames:
+        hosts = yaml.safe_load((INVENTORY / "hosts.yml").read_text())["postgresql"]["hosts"]
+        metafunc.parametrize("tier", list(hosts), indirect=True, scope="session")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "tier" in getattr(item, "fixturenames", ()):
+            item.add_marker("tier")
+
+
+@pytest.fixture(scope="session")
+def tier(request: pytest.FixtureRequest) -> Tier:
+    """The provisioned host."""
+    variables = yaml.safe_load((INVENTORY / "group_vars/containers.yml").read_text())
+    environment = Environment(INVENTORY, variables["containers_network"], (request.param,))
+    version = environment.shell(request.param, "pgbouncer --version").split()[1]
+    prepares = tuple(map(int, version.split(".")[:2])) >= (1, 22) and psycopg.pq.version() >= 170000
+    return Tier(
+        environment,
+        request.param,
+        environment.address(request.param),
+        INVENTORY / "ca.pem",
+        environment.secrets(),
+        5 if prepares else None,
+    )
+
+
+@pytest.fixture
+def connection(tier: Tier) -> Iterator[psycopg.Connection[Any]]:
+    """The application's connection through PgBouncer, by the contract."""
+    with psycopg.connect(**tier.postgresql()) as opened:
+        yield opened
+
+
+class Repositories:
+    """All repositories on one connection of either kind; the async ones' methods are run to their end."""
+
+    def __init__(self, connection: Any, run: Callable[[Any], Any], prefix: str) -> None:
+        self.connection = connection
+        self._run = run
+        for name in ("Users", "Rooms", "RoomUsers", "Messages"):
+            attribute = "members" if name == "RoomUsers" else name.lower()
+            setattr(self, attribute, self._blocking(getattr(repositories, prefix + name)(connection)))
+
+    def _blocking(self, repository: Any) -> Any:
+        methods = {name: getattr(repository, name) for name in dir(repository) if not name.startswith("_")}
+        return SimpleNamespace(**{name: self._called(method) for name, method in methods.items()})
+
+    def _called(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *values, **named: self._run(method(*values, **named))
+
+
+@pytest.fixture(params=["sync", "async"])
+def chat(request: pytest.FixtureRequest, tier: Tier) -> Iterator[Any]:
+    """The repositories, of both kinds, on a connection of the application's through PgBouncer."""
+    if request.param == "sync":
+        with psycopg.connect(**tier.postgresql()) as opened:
+            yield Repositories(opened, lambda result: result, "")
+    else:
+        with asyncio.Runner() as runner:
+            opened_async = runner.run(psycopg.AsyncConnection.connect(**tier.postgresql()))
+            yield Repositories(opened_async, runner.run, "Async")
+            runner.run(opened_async.close())
+
+
+@pytest.fixture
+def make_user(connection: psycopg.Connection[Any]) -> Iterator[Any]:
+    """Makes users with names by chance, who go after the test: make_user()."""
+    made: list[User] = []
+
+    def make(**values: Any) -> User:
+        name = f"user-{uuid4()}"
+        given = {"email": f"{name}@example.net", "username": name, "password_hash": "hash", **values}
+        made.append(Users(connection).create(**given))
+        return made[-1]
+
+    yield make
+    connection.execute("DELETE FROM users WHERE id = ANY(%s)", [[user.id for user in made]])
+
+
+@pytest.fixture
+def user(make_user: Any) -> User:
+    made: User = make_user()
+    return made
+
+
+@pytest.fixture
+def room(connection: psycopg.Connection[Any], user: User) -> Iterator[Room]:
+    """A room of `user`'s, who owns it; it goes after the test with all its messages."""
+    yield Rooms(connection).create(user.id, name="lobby")
+    connection.execute("DELETE FROM rooms WHERE created_by = %s", [user.id])
