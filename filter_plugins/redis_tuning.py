@@ -3,8 +3,8 @@
 Pure functions over numbers; memory is in MB (2**20 bytes). A table of settings is a dictionary of name and
 {value, why}: the instance's file and the check of the running process are made of the same. An instance is
 one entry of redis_instances; a plan holds what all instances have in common: memory_mb, processes (the
-application's, while a deployment runs), adapters (of Socket.IO), messages_per_s (of each process),
-message_bytes.
+application's, while a deployment runs), adapters and namespaces (of Socket.IO), messages_per_s (of each
+process), message_bytes.
 """
 
 from __future__ import annotations
@@ -114,6 +114,15 @@ def redis_instance_problems(instances: Mapping[str, Mapping[str, Any]], plan: Ma
                 f"redis_instances: {purpose} is served by {' and '.join(serving) or 'none'}; allowed: one "
                 "instance (option serves)"
             )
+    for namespace in plan["namespaces"]:
+        if re.fullmatch(r"/[^\s*?\[\]\\#]*", namespace) is None:
+            problems.append(
+                f"redis_socketio_namespaces has {namespace!r}; allowed: a slash, and a name without spaces, "
+                "#, *, ?, [, ] and \\, such as /admin"
+            )
+    for name in ("messages_per_s", "message_bytes"):
+        if int(plan[name]) < 1:
+            problems.append(f"redis_socketio_{name} is {plan[name]}; allowed: 1 or more")
     return problems
 
 

@@ -8,8 +8,8 @@ from ansible.errors import AnsibleFilterError
 from filter_plugins import redis_tuning as tuning
 
 PLAN = {
-    "memory_mb": 4096, "processes": 16, "adapters": ["classic", "python"], "messages_per_s": 50,
-    "message_bytes": 2048,
+    "memory_mb": 4096, "processes": 16, "adapters": ["classic", "python"], "namespaces": ["/"],
+    "messages_per_s": 50, "message_bytes": 2048,
 }  # fmt: skip
 SESSIONS = {
     "port": 6380, "serves": ["tokens"], "maxmemory_mb": 300, "maxmemory_policy": "noeviction",
@@ -63,6 +63,19 @@ def test_what_cannot_be_kept_is_refused(realtime, sessions, words):
     )
     for word in words:
         assert word in problems
+
+
+@pytest.mark.parametrize(
+    ("plan", "words"),
+    [
+        ({"namespaces": ["/", "admin"]}, "redis_socketio_namespaces has 'admin'; allowed: a slash"),
+        ({"namespaces": ["/a*"]}, "has '/a*'"),
+        ({"message_bytes": 0}, "redis_socketio_message_bytes is 0; allowed: 1 or more"),
+    ],
+)
+def test_plan_that_is_none_is_refused(plan, words):
+    [problem] = tuning.redis_instance_problems(instances(), PLAN | plan)
+    assert words in problem
 
 
 def test_traffic_that_no_subscriber_could_lag_behind_is_refused():

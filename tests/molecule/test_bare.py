@@ -85,8 +85,15 @@ def untouched(environment):
         ({"preflight_independent_hosts": False}, ["bookworm, trixie", "allowed: one"]),
         ({"kernel_settings": {"vm.swappiness": 500}}, ["vm.swappiness is 500", "from 0 to 200"]),
         (
-            redis({"maxmemory_policy": "allkeys-lru"}, notify_keyspace_events="E"),
-            ["allkeys-lru", "allowed: noeviction", "notify_keyspace_events is E", "such as Ex"],
+            redis({"maxmemory_policy": "allkeys-lru"}, notify_keyspace_events="E")
+            | {"redis_socketio_namespaces": ["admin"]},
+            [
+                "allkeys-lru",
+                "allowed: noeviction",
+                "notify_keyspace_events is E",
+                "such as Ex",
+                "has 'admin'",
+            ],
         ),
         (redis(maxmemory=5), ["redis_instances.realtime has no option maxmemory", "maxmemory_mb"]),
         (redis(port=6380), ["6380, 6380", "redis_instances.realtime.port, redis_instances.sessions.port"]),
