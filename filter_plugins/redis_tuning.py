@@ -237,14 +237,17 @@ def tune_redis(instance: Mapping[str, Any], plan: Mapping[str, Any]) -> Table:
 def redis_instances_tuned(
     instances: Mapping[str, Mapping[str, Any]], plan: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """What the ledgers and the kernel need of each (complete) instance, as it is really set.
+    """What the ledgers, the kernel and the checks need of each (complete) instance, as it is really set.
 
-    maxmemory_mb, persistence, maxclients, connections (of one process of the application), backlog.
+    No password is in it: port, serves, maxmemory_mb, persistence, maxclients, connections (of one process of
+    the application), backlog.
     """
     tuned = {}
     for name, instance in instances.items():
         table = tune_redis(instance, plan)
         tuned[name] = {
+            "port": instance["port"],
+            "serves": instance["serves"],
             "maxmemory_mb": instance["maxmemory_mb"],
             "persistence": instance["persistence"],
             "maxclients": _number(name, "maxclients", table),

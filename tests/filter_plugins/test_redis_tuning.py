@@ -169,6 +169,13 @@ def test_file_gives_each_setting_its_reason_and_quotes_what_is_one_string():
     )
 
 
+def test_what_the_checks_are_told_holds_no_password():
+    own = {"jobs": {"password": "secret-of-jobs", "commands": ["+lpush"]}}
+    tuned = tuning.redis_instances_tuned(instances(sessions={"users": own}), PLAN)
+    assert (tuned["sessions"]["port"], tuned["sessions"]["serves"]) == (6380, ["tokens"])
+    assert "secret-of-jobs" not in str(tuned)
+
+
 def test_settings_override_what_is_computed():
     table = tuning.tune_redis(instances({"settings": {"HZ": 20, "lfu-decay-time": 2}})["realtime"], PLAN)
     assert table["hz"] == {"value": "20", "why": "settings"}
