@@ -100,11 +100,12 @@ def _rules(keys: Iterable[str], channels: Iterable[str], commands: Iterable[str]
     ]
 
 
-def redis_users(instance: Mapping[str, Any], plan: Mapping[str, Any], version: str) -> dict[str, list[str]]:
+def redis_users(instance: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, list[str]]:
     """The rules of each user of an instance (complete, see redis_tuning.py), by name.
 
-    `plan`: adapters, namespaces; `version`: the server's, such as "8.0".
+    `plan`: adapters, namespaces; version: the server's, such as "8.0".
     """
+    version = plan["version"]
     users = {
         # For the play and operators, over the local socket.
         "chat_admin": ["~*", "&*", "+@all"],
@@ -150,8 +151,21 @@ def acl_file(
     return "".join(lines)
 
 
+def redis_acls(
+    instances: Mapping[str, Mapping[str, Any]],
+    plan: Mapping[str, Any],
+    passwords: Mapping[str, str],
+    previous: Mapping[str, str],
+) -> dict[str, str]:
+    """Each (complete) instance's ACL file, by the instance's name."""
+    return {
+        name: acl_file(redis_users(instance, plan), instance["users"], passwords, previous)
+        for name, instance in instances.items()
+    }
+
+
 class FilterModule:
-    """The filters that the role redis uses."""
+    """The filter that the role redis uses."""
 
     def filters(self) -> dict[str, Any]:
-        return {"acl_file": acl_file, "redis_users": redis_users}
+        return {"redis_acls": redis_acls}

@@ -2,15 +2,15 @@
 
 Pure functions over numbers; memory is in MB (2**20 bytes). A table of settings is a dictionary of name and
 {value, why}: the instance's file and the check of the running process are made of the same. An instance is
-one entry of redis_instances; a plan holds what all instances have in common: memory_mb, processes (the
-application's, while a deployment runs), adapters and namespaces (of Socket.IO), messages_per_s (of each
-process), message_bytes.
+one entry of redis_instances; a plan holds what all instances have in common: flavour (redis, valkey),
+version (such as "8.0"), memory_mb, processes (the application's, while a deployment runs), adapters and
+namespaces (of Socket.IO), messages_per_s (of each process), message_bytes.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import ceil
 from typing import Any, TypedDict
 
@@ -93,7 +93,7 @@ def _validated(where: str, options: Any, spec: Mapping[str, Any]) -> dict[str, A
     """The options in their types, defaults filled in."""
     if not isinstance(options, Mapping):
         raise AnsibleFilterError(f"{where} is {options!r}; allowed: a dictionary with {', '.join(spec)}")
-    result = ArgumentSpecValidator(dict(spec)).validate(dict(options))
+    result = ArgumentSpecValidator(dict(spec)).validate(_plain(options))
     unknown = sorted(str(option) for option in options.keys() - spec.keys())
     if unknown:
         raise AnsibleFilterError(f"{where} has no option {', '.join(unknown)}; allowed: {', '.join(spec)}")
@@ -102,8 +102,23 @@ def _validated(where: str, options: Any, spec: Mapping[str, Any]) -> dict[str, A
     return dict(result.validated_parameters)
 
 
-def redis_instance_problems(instances: Mapping[str, Mapping[str, Any]], plan: Mapping[str, Any]) -> list[str]:
-    """Why the (complete) instances cannot keep what they promise; each with the value and what is allowed."""
+def _plain(value: Any) -> Any:
+    """The value without Ansible's lazy containers: a copy of one copies every variable."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
+
+
+def redis_instance_problems(
+    instances: Mapping[str, Mapping[str, Any]],
+    plan: Mapping[str, Any],
+    users: Iterable[str] = (),
+    previous: Iterable[str] = (),
+) -> list[str]:
+    """Why the (complete) instances cannot keep what they promise; each with the value and what is allowed.
+
+    `users`: those that every environment has; `previous`: those that are to have an older password too.
+    """
     problems = []
     for name, instance in instances.items():
         problems += [f"redis_instances.{name}.{text}" for text in _instance_problems(name, instance, plan)]
@@ -123,6 +138,12 @@ def redis_instance_problems(instances: Mapping[str, Mapping[str, Any]], plan: Ma
     for name in ("messages_per_s", "message_bytes"):
         if int(plan[name]) < 1:
             problems.append(f"redis_socketio_{name} is {plan[name]}; allowed: 1 or more")
+    known = {*users, *(user for instance in instances.values() for user in instance["users"])}
+    unknown = sorted(set(previous) - known)
+    if unknown:
+        problems.append(
+            f"redis_previous_passwords has {', '.join(unknown)}; allowed: {', '.join(sorted(known))}"
+        )
     return problems
 
 
@@ -266,17 +287,108 @@ def _number(name: str, setting: str, table: Table) -> int:
     return int(value)
 
 
+def redis_places(names: Iterable[str], flavour: str) -> list[dict[str, str]]:
+    """Each instance's name, unit, socket and the file with its settings."""
+    return [
+        {
+            "name": name,
+            "unit": f"{flavour}-server@{name}.service",
+            "socket": f"/run/{flavour}-{name}/redis.sock",
+            "file": f"/etc/{flavour}/chat-{name}.conf",
+        }
+        for name in sorted(names)
+    ]
+
+
 def redis_daemons(instances: Mapping[str, Mapping[str, Any]], flavour: str) -> list[dict[str, Any]]:
     """The instances' units, ports and files, as the module host_fits takes them."""
     return [
         {
-            "unit": f"{flavour}-server@{name}.service",
-            "port": instance["port"],
-            "variable": f"redis_instances.{name}.port",
-            "configuration": f"/etc/{flavour}/chat-{name}.conf",
+            "unit": place["unit"],
+            "port": instances[place["name"]]["port"],
+            "variable": f"redis_instances.{place['name']}.port",
+            "configuration": place["file"],
         }
-        for name, instance in instances.items()
+        for place in redis_places(instances, flavour)
     ]
+
+
+def redis_configured(
+    instances: Mapping[str, Mapping[str, Any]],
+    plan: Mapping[str, Any],
+    common: Mapping[str, Setting],
+    acls: Mapping[str, str],
+) -> list[dict[str, Any]]:
+    """Each (complete) instance's place, its whole table and its ACL file's text.
+
+    `common`: the settings that all have, which an instance's own override.
+    """
+    configured = []
+    for place in redis_places(instances, plan["flavour"]):
+        instance = instances[place["name"]]
+        own = {
+            "tls-port": _set(instance["port"], "port"),
+            "unixsocket": _set(place["socket"], "for the play and operators"),
+            "aclfile": _set(place["file"].replace(".conf", ".acl"), "the users"),
+        }
+        table = {**common, **own, **tune_redis(instance, plan)}
+        configured.append({**place, "table": table, "acl": acls[place["name"]]})
+    return configured
+
+
+def redis_compared(instances: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The instances, or only their places, as the module redis_live takes them."""
+    return [
+        {
+            **{key: instance[key] for key in ("name", "socket", "file")},
+            "settings": {name: setting["value"] for name, setting in instance.get("table", {}).items()},
+            "acl": instance.get("acl", ""),
+        }
+        for instance in instances
+    ]
+
+
+def redis_files(configured: Iterable[Mapping[str, Any]], flavour: str) -> list[dict[str, Any]]:
+    """The instances' files, as the module config_files takes them.
+
+    Redis writes into its main file (CONFIG REWRITE, Sentinel), which is ours only until it exists.
+    """
+    files = []
+    for instance in configured:
+        name, owned = instance["name"], {"group": flavour, "mode": "0640"}
+        settings = (
+            f"#\n# Ansible managed\n#\n# Redis's instance {name}, from redis_instances. "
+            "Each setting with where it comes from.\n\n" + redis_file(instance["table"])
+        )
+        files += [
+            {
+                "path": f"/etc/{flavour}/{flavour}-{name}.conf",
+                "content": f"# Redis writes here. Ours is chat-{name}.conf, which it reads last.\n",
+                "owner": flavour,
+                "once": True,
+                **owned,
+            },
+            {"path": instance["file"], "content": settings, **owned},
+            {"path": instance["table"]["aclfile"]["value"], "content": instance["acl"], **owned},
+        ]
+    return files
+
+
+def redis_trials(
+    configured: Iterable[Mapping[str, Any]], flavour: str, needs: list[str]
+) -> list[dict[str, Any]]:
+    """How config_files tries out each instance: away from its socket, port and data, with its certificate."""
+    return [
+        {
+            "argv": [
+                f"/usr/bin/{flavour}-server", f"%s/chat-{name}.conf", "--aclfile", f"%s/chat-{name}.acl",
+                "--dir", "%s", "--unixsocket", "%s/socket", "--tls-port", "0", "--tls-replication", "yes",
+                "--supervised", "systemd",
+            ],
+            "needs": needs,
+        }
+        for name in (instance["name"] for instance in configured)
+    ]  # fmt: skip
 
 
 def redis_io_threads(cores: int, version: str) -> Setting:
@@ -340,11 +452,14 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         return {
+            "redis_compared": redis_compared,
+            "redis_configured": redis_configured,
             "redis_daemons": redis_daemons,
-            "redis_file": redis_file,
+            "redis_files": redis_files,
             "redis_instance_problems": redis_instance_problems,
             "redis_instances_complete": redis_instances_complete,
             "redis_instances_tuned": redis_instances_tuned,
             "redis_io_threads": redis_io_threads,
-            "tune_redis": tune_redis,
+            "redis_places": redis_places,
+            "redis_trials": redis_trials,
         }

@@ -49,18 +49,20 @@ options:
     type: list
     elements: str
     default: []
-  trial:
+  trials:
     description:
-      - A daemon that is started on the new files before they replace the old ones, and ended again. Where it
-        does not become ready, nothing is written.
-      - Left out where nothing changes, and in check mode where the daemon or one of O(trial.needs) is not
+      - Daemons that are started on the new files before they replace the old ones, one after the other, and
+        ended again. Where one does not become ready, nothing is written.
+      - Left out where nothing changes, and in check mode where a daemon or one of O(trials[].needs) is not
         there yet.
-    type: dict
+    type: list
+    elements: dict
+    default: []
     suboptions:
       argv:
         description:
-          - Its command. C(%s) stands for a folder that holds all of O(files) by their base names, and that it
-            may write into. It stays in the foreground and tells systemd when it is ready (C(sd_notify)).
+          - The command. C(%s) stands for a folder that holds all of O(files) by their base names, and that
+            it may write into. It stays in the foreground and tells systemd when it is ready (C(sd_notify)).
         type: list
         elements: str
         required: true
@@ -121,8 +123,10 @@ def main() -> None:
                 },
             },
             "purge": {"type": "list", "elements": "str", "default": []},
-            "trial": {
-                "type": "dict",
+            "trials": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
                 "options": {
                     "argv": {"type": "list", "elements": "str", "required": True},
                     "needs": {"type": "list", "elements": "path", "default": []},
@@ -132,13 +136,13 @@ def main() -> None:
         supports_check_mode=True,
     )
     changes = plan(module.params["files"], module.params["purge"])
-    trial = module.params["trial"]
-    if changes and trial and (not module.check_mode or _there(trial["argv"][0], *trial["needs"])):
-        refused = try_out(module.params["files"], trial["argv"])
-        if refused:
-            module.fail_json(
-                msg=f"{trial['argv'][0]} does not start with these files, so none was written: {refused}"
-            )
+    for trial in module.params["trials"] if changes else ():
+        if not module.check_mode or _there(trial["argv"][0], *trial["needs"]):
+            refused = try_out(module.params["files"], trial["argv"])
+            if refused:
+                module.fail_json(
+                    msg=f"{' '.join(trial['argv'])} does not start, so no file was written: {refused}"
+                )
     if not module.check_mode:
         try:
             apply(changes)

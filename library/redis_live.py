@@ -1,16 +1,17 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Bring a running Redis to the settings and ACL users that its files hold."""
+"""Bring running instances of Redis to the settings and ACL users that their files hold."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: redis_live
-short_description: Bring a running Redis to the settings and users of its files
+short_description: Bring running instances of Redis to what their files say
 description:
-  - Compares the running instance with the wanted settings (CONFIG GET) and users (ACL LIST), so that a
+  - Compares each running instance with the wanted settings (CONFIG GET) and users (ACL LIST), so that a
     change made by hand with CONFIG SET or ACL SETUSER shows up and is undone. What no setting names has to be
-    as in a server that is started with O(settings) alone, aside, for the comparison.
+    as in a server that is started with O(instances[].settings) alone, aside, for the
+    comparison.
   - Sets what Redis lets be set while it runs, loads the ACL file where the users differ, and reports the
     settings that only a restart changes.
 options:
@@ -18,28 +19,41 @@ options:
     description: The server's program.
     type: path
     required: true
-  socket:
-    description: The instance's unix socket.
-    type: path
-    required: true
   username:
-    description: An ACL user that may use CONFIG and ACL.
+    description: An ACL user of every instance that may use CONFIG and ACL.
     type: str
     required: true
   passwords:
-    description: Its password, and perhaps an older one that the instance may still have.
+    description: Its password, and perhaps an older one that an instance may still have.
     type: list
     elements: str
     required: true
-  settings:
-    description:
-      - Settings as Redis's configuration file has them. Without any, those of O(file).
-    type: dict
-    default: {}
-  file:
-    description: The configuration file that holds O(settings), as the last run wrote it.
-    type: path
+  instances:
+    description: The instances.
+    type: list
+    elements: dict
     required: true
+    suboptions:
+      name:
+        description: Its name in what is reported.
+        type: str
+        required: true
+      socket:
+        description: Its unix socket.
+        type: path
+        required: true
+      file:
+        description: The configuration file that holds O(instances[].settings), as the last run wrote it.
+        type: path
+        required: true
+      settings:
+        description: Settings as Redis's configuration file has them.
+        type: dict
+        default: {}
+      acl:
+        description: The ACL file's text.
+        type: str
+        default: ""
   certificate:
     description: The file with the certificate that Redis is to serve, read again where it serves another.
     type: path
@@ -48,12 +62,10 @@ options:
     description: Whether this run has written that file or, in check mode, would have.
     type: bool
     default: false
-  acl:
-    description: The ACL file's text.
-    type: str
-    required: true
   report_only:
-    description: Set and load nothing; only say what a restart is wanted for.
+    description:
+      - Set and load nothing; only say what a restart is wanted for, going by O(instances[].file) instead of
+        O(instances[].settings) and O(instances[].acl).
     type: bool
     default: false
 requirements: [python3-redis]
@@ -72,31 +84,35 @@ EXAMPLES = r"""
 - name: Bring the instance to what its files say
   redis_live:
     server: /usr/bin/redis-server
-    file: /etc/redis/chat-sessions.conf
-    socket: /run/redis-sessions/redis.sock
     username: chat_admin
     passwords: ["{{ redis_chat_admin_password }}"]
-    settings: {maxmemory: "104857600", maxmemory-policy: noeviction, tls-port: "6380"}
     certificate: /etc/ssl/certs/chat.pem
-    acl: "{{ lookup('ansible.builtin.file', 'sessions.acl') }}"
+    instances:
+      - name: sessions
+        socket: /run/redis-sessions/redis.sock
+        file: /etc/redis/chat-sessions.conf
+        settings: {maxmemory: "104857600", maxmemory-policy: noeviction, tls-port: "6380"}
+        acl: "{{ lookup('ansible.builtin.file', 'sessions.acl') }}"
 """
 
 RETURN = r"""
-set:
-  description: Settings that were set, or would be.
+instances:
+  description: What was done to each instance, by its name.
   returned: always
-  type: list
-  elements: str
-users:
-  description: ACL users that were added, changed or removed, or would be.
-  returned: always
-  type: list
-  elements: str
-restart_for:
-  description: What only a restart brings about, with the values before and after.
-  returned: always
-  type: list
-  elements: str
+  type: dict
+  contains:
+    set:
+      description: Settings that were set, or would be.
+      type: list
+      elements: str
+    users:
+      description: ACL users that were added, changed or removed, or would be.
+      type: list
+      elements: str
+    restart_for:
+      description: What only a restart brings about, with the values before and after.
+      type: list
+      elements: str
 """
 
 import json
@@ -228,28 +244,50 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "server": {"type": "path", "required": True},
-            "socket": {"type": "path", "required": True},
             "username": {"type": "str", "required": True},
             "passwords": {"type": "list", "elements": "str", "required": True, "no_log": True},
-            "settings": {"type": "dict", "default": {}},
-            "file": {"type": "path", "required": True},
-            "acl": {"type": "str", "required": True, "no_log": True},
+            "instances": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "socket": {"type": "path", "required": True},
+                    "file": {"type": "path", "required": True},
+                    "settings": {"type": "dict", "default": {}},
+                    "acl": {"type": "str", "default": "", "no_log": True},
+                },
+            },
             "certificate": {"type": "path", "required": True},
             "certificate_written": {"type": "bool", "default": False},
             "report_only": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
+    done: dict[str, dict[str, list[str]]] = {}
+    diffs: list[dict[str, str]] = []
+    for instance in module.params["instances"]:
+        done[instance["name"]], diff = _bring(module, instance)
+        diffs += diff
+    module.exit_json(
+        changed=any(result["set"] or result["users"] for result in done.values()), instances=done, diff=diffs
+    )
+
+
+def _bring(
+    module: AnsibleModule, instance: Mapping[str, Any]
+) -> tuple[dict[str, list[str]], list[dict[str, str]]]:
+    """What was set and loaded in the instance and what waits for a restart, and the differences."""
     parameters = module.params
-    result: dict[str, Any] = {"changed": False, "set": [], "users": [], "restart_for": []}
-    if module.check_mode and not os.path.exists(parameters["socket"]):
-        module.exit_json(**result)  # its start is announced; until then there is nothing to compare
+    nothing: dict[str, list[str]] = {"set": [], "users": [], "restart_for": []}
+    if module.check_mode and not os.path.exists(instance["socket"]):
+        return nothing, []  # its start is announced; until then there is nothing to compare
     if not HAS_REDIS:
         module.fail_json(msg=missing_required_lib("redis"))
 
     for password in parameters["passwords"]:
         client = redis.Redis(
-            unix_socket_path=parameters["socket"],
+            unix_socket_path=instance["socket"],
             username=parameters["username"],
             password=password,
             decode_responses=True,
@@ -263,23 +301,27 @@ def main() -> None:
             if not (
                 isinstance(error, redis.exceptions.AuthenticationError) or str(error).startswith("WRONGPASS")
             ):
-                module.fail_json(msg=f"{parameters['socket']}: {error}")
+                module.fail_json(msg=f"{instance['socket']}: {error}")
     else:
         # The file has a newer password than the process.
-        module.exit_json(**{**result, "restart_for": [f"password of {parameters['username']}"]})
+        return {**nothing, "restart_for": [f"password of {parameters['username']}"]}, []
 
-    wanted = {name: str(value) for name, value in parameters["settings"].items()}
+    report_only = parameters["report_only"]
+    acl = "" if report_only else instance["acl"]
     try:
-        wanted = wanted or settings_in(parameters["file"])
+        wanted = {name: str(value) for name, value in instance["settings"].items()}
+        wanted = settings_in(instance["file"]) if report_only else wanted
         login = {"username": parameters["username"], "password": parameters["passwords"][0]}
-        login = login if parameters["acl"] else {}  # an empty file leaves everything to everybody
-        others, acl = fresh(parameters["server"], wanted, parameters["acl"], login)
+        login = login if acl else {}  # an empty file leaves everything to everybody
+        others, listed = fresh(parameters["server"], wanted, acl, login)
         wanted |= others  # the same values, in the server's own form
     except OSError as error:
         module.fail_json(msg=str(error))
     except (ValueError, redis.exceptions.RedisError) as error:
-        module.fail_json(msg=f"{parameters['server']} does not start with these settings: {error}")
-    wanted_users = users(acl)
+        module.fail_json(
+            msg=f"{parameters['server']} does not start with the settings of {instance['name']}: {error}"
+        )
+    wanted_users = users(listed)
     changes = differences(current, wanted)
     waiting = sorted(changes.keys() & START_ONLY)
     live = {name: change for name, change in changes.items() if name not in START_ONLY}
@@ -292,7 +334,7 @@ def main() -> None:
         for name in current_users.keys() | wanted_users.keys()
         if current_users.get(name) != wanted_users.get(name)
     )
-    if parameters["report_only"]:
+    if report_only:
         live, names = {}, []
     if not module.check_mode:
         try:
@@ -301,25 +343,26 @@ def main() -> None:
             if names:
                 client.acl_load()
         except redis.exceptions.RedisError as error:
-            module.fail_json(msg=f"{parameters['socket']}: {error}")
+            module.fail_json(msg=f"{instance['socket']}: {error}")
     later = {name: changes[name] for name in waiting}
-    module.exit_json(
-        changed=bool(live or names),
-        set=sorted(live),
-        users=names,
-        restart_for=[
-            f"{name} ({old or 'nothing'} -> {new or 'nothing'})" for name, (old, new) in later.items()
-        ],
-        diff=[
-            _difference("CONFIG SET", _lines(live, 0), _lines(live, 1)),
-            _difference("ACL LOAD", _user_lines(current_users, names), _user_lines(wanted_users, names)),
-            _difference("only by a restart", _lines(later, 0), _lines(later, 1)),
-        ],
-    )
+    restart_for = [f"{name} ({old or 'nothing'} -> {new or 'nothing'})" for name, (old, new) in later.items()]
+    return {"set": sorted(live), "users": names, "restart_for": restart_for}, [
+        _difference(instance["name"], text, before, after)
+        for text, before, after in (
+            ("CONFIG SET", _lines(live, 0), _lines(live, 1)),
+            ("ACL LOAD", _user_lines(current_users, names), _user_lines(wanted_users, names)),
+            ("only by a restart", _lines(later, 0), _lines(later, 1)),
+        )
+    ]
 
 
-def _difference(means: str, before: str, after: str) -> dict[str, str]:
-    return {"before_header": "running", "after_header": f"wanted: {means}", "before": before, "after": after}
+def _difference(instance: str, means: str, before: str, after: str) -> dict[str, str]:
+    return {
+        "before_header": f"{instance}: running",
+        "after_header": f"{instance}: wanted ({means})",
+        "before": before,
+        "after": after,
+    }
 
 
 def _lines(changes: Mapping[str, tuple[str, str]], side: int) -> str:

@@ -15,7 +15,7 @@ PASSWORDS = {name: f"password of {name}" for name in ("chat_admin", "chat_monito
 
 
 def of(instance, version="8.0", **plan):
-    return acl.redis_users(instance, PLAN | plan, version)
+    return acl.redis_users(instance, PLAN | {"version": version} | plan)
 
 
 def test_each_purpose_has_its_user_and_every_instance_the_operators():

@@ -8,7 +8,8 @@ from ansible.errors import AnsibleFilterError
 from filter_plugins import redis_tuning as tuning
 
 PLAN = {
-    "memory_mb": 4096, "processes": 16, "adapters": ["classic", "python"], "namespaces": ["/"],
+    "flavour": "redis", "version": "8.0", "memory_mb": 4096, "processes": 16,
+    "adapters": ["classic", "python"], "namespaces": ["/"],
     "messages_per_s": 50, "message_bytes": 2048,
 }  # fmt: skip
 SESSIONS = {
@@ -76,6 +77,53 @@ def test_what_cannot_be_kept_is_refused(realtime, sessions, words):
 def test_plan_that_is_none_is_refused(plan, words):
     [problem] = tuning.redis_instance_problems(instances(), PLAN | plan)
     assert words in problem
+
+
+def test_older_password_of_nobody_is_refused():
+    [problem] = tuning.redis_instance_problems(instances(), PLAN, ["chat_admin"], ["chat_admin", "jo"])
+    assert problem == "redis_previous_passwords has jo; allowed: chat_admin"
+
+
+class Lazy(dict):
+    """A container of Ansible's, of which a copy takes every variable along."""
+
+    def __deepcopy__(self, _memo):
+        raise AssertionError("copied")
+
+
+def test_ansible_containers_are_not_copied():
+    own = Lazy(password="of jobs", commands=["+get"])
+    complete = instances(sessions=Lazy(users=Lazy(jobs=own), settings=Lazy(hz=20)))
+    assert complete["sessions"]["users"]["jobs"]["commands"] == ["+get"]
+
+
+def test_instance_has_its_place_and_overrides_what_all_have():
+    common = {"hz": {"value": "5", "why": "all"}, "port": {"value": "0", "why": "TLS alone"}}
+    acls = {"sessions": "user a", "realtime": "user b"}
+    first, second = tuning.redis_configured(instances(), PLAN, common, acls)
+    assert (first["name"], first["acl"], second["name"], second["acl"]) == (
+        "realtime", "user b", "sessions", "user a",
+    )  # fmt: skip
+    settings = tuning.redis_compared([second])[0]["settings"]
+    assert settings["port"] == "0"
+    assert settings["tls-port"] == "6380"
+    assert settings["hz"] == "10"
+    assert settings["aclfile"] == "/etc/redis/chat-sessions.acl"
+
+
+def test_files_are_those_that_the_unit_and_the_trial_read():
+    acls = {"sessions": "user a\n", "realtime": ""}
+    configured = tuning.redis_configured(instances(), {**PLAN, "flavour": "valkey"}, {}, acls)
+    files = {entry["path"]: entry for entry in tuning.redis_files(configured, "valkey")}
+    assert files["/etc/valkey/valkey-sessions.conf"]["once"]
+    assert files["/etc/valkey/chat-sessions.acl"]["content"] == "user a\n"
+    assert (
+        '\n# maxmemory_policy\nmaxmemory-policy "noeviction"\n'
+        in files["/etc/valkey/chat-sessions.conf"]["content"]
+    )
+    assert {entry["mode"] for entry in files.values()} == {"0640"}
+    argv = tuning.redis_trials(configured, "valkey", [])[1]["argv"]
+    assert argv[:2] == ["/usr/bin/valkey-server", "%s/chat-sessions.conf"]
 
 
 def test_traffic_that_no_subscriber_could_lag_behind_is_refused():
