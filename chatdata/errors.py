@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import psycopg
 import redis.exceptions
+from psycopg_pool import PoolTimeout
 
 
 class ChatDataError(Exception):
@@ -39,6 +40,10 @@ class Unavailable(ChatDataError):
 
 class Timeout(ChatDataError):
     """A time limit ran out; what was under way may have happened."""
+
+
+class SettingsInvalid(ChatDataError):
+    """The connection contract lacks something, or something in it is wrong."""
 
 
 class TokenUnknown(ChatDataError):
@@ -94,7 +99,7 @@ def from_postgresql(error: psycopg.Error) -> ChatDataError:
     kind = ChatDataError
     if code in _CONFLICT:
         kind = Conflict
-    elif code in _TIMEOUT:
+    elif code in _TIMEOUT or isinstance(error, PoolTimeout):
         kind = Timeout
     elif code.startswith(_UNAVAILABLE) if code else isinstance(error, psycopg.OperationalError):
         kind = Unavailable
