@@ -3,16 +3,60 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 import time
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 from uuid import UUID
 
-from redis import Redis
+from redis import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool as AsyncBlockingConnectionPool
 from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import ConnectionError as ConnectionLost
+from redis.retry import Retry
 
-__all__ = ["AsyncRedis", "Change", "Redis", "Script", "ServerClock", "milliseconds", "text"]
+__all__ = [
+    "AsyncBlockingConnectionPool",
+    "AsyncRedis",
+    "AsyncRetry",
+    "BlockingConnectionPool",
+    "Change",
+    "Redis",
+    "Retry",
+    "Script",
+    "ServerClock",
+    "milliseconds",
+    "text",
+]
+
+# A server whose host is gone is noticed in a minute.
+KEEPALIVE = {socket.TCP_KEEPIDLE: 30, socket.TCP_KEEPINTVL: 10, socket.TCP_KEEPCNT: 3}
+
+# What a connection that broke is tried again with: a second and a half in all. What timed out is not: it
+# would hold its caller up so many times longer.
+RETRY: dict[str, Any] = {
+    "backoff": ExponentialWithJitterBackoff(base=0.05, cap=0.5),
+    "retries": 3,
+    "supported_errors": (ConnectionLost,),
+}
+
+
+def options(password: str, ca: str) -> dict[str, Any]:
+    """What redis-py takes beside an URL to connect by the contract, in seconds."""
+    return {
+        "password": password,
+        "ssl_ca_certs": ca,
+        "ssl_check_hostname": True,
+        "client_name": "chat",
+        "socket_connect_timeout": 5,
+        "socket_timeout": 5,
+        "socket_keepalive": True,
+        "socket_keepalive_options": KEEPALIVE,
+        "health_check_interval": 10,
+    }
 
 
 @dataclass(frozen=True)

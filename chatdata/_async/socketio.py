@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 from typing import Any
 
 import socketio
 
-# A server whose host is gone is noticed in a minute.
-KEEPALIVE = {socket.TCP_KEEPIDLE: 30, socket.TCP_KEEPINTVL: 10, socket.TCP_KEEPCNT: 3}
+from chatdata._redis import KEEPALIVE
 
 
 def redis_manager(
