@@ -57,7 +57,7 @@ class Settings(BaseSettings):
     redis_realtime_pool_size: int = Field(ge=1)
     redis_socketio_url: str  # what Socket.IO's servers tell each other
     redis_socketio_password: SecretStr
-    redis_socketio_pool_size: int = Field(ge=1)
+    redis_socketio_pool_size: int = Field(ge=0)  # 0: no adapter is used
 
     @field_validator("postgresql_url", "postgresql_direct_url")
     @classmethod

@@ -203,14 +203,22 @@ def redis_clients(instance: Mapping[str, Any], plan: Mapping[str, Any]) -> int:
     return int(plan["processes"]) * redis_connections(instance, plan)
 
 
+def redis_pools(instance: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, int]:
+    """Connections of one process of the application for each purpose that the instance serves."""
+    pool = int(instance["pool_size"])
+    sizes = {
+        "tokens": pool,
+        "presence": pool + CONNECTIONS_OF_PRESENCE,
+        "socketio": sum(CONNECTIONS_OF_ADAPTER[adapter] for adapter in plan["adapters"]),
+    }
+    return {purpose: sizes[purpose] for purpose in instance["serves"]}
+
+
 def redis_connections(instance: Mapping[str, Any], plan: Mapping[str, Any]) -> int:
-    """Connections of one process of the application to the instance."""
-    adapters = plan["adapters"] if "socketio" in instance["serves"] else ()
-    return (
-        int(instance["pool_size"])
-        + sum(CONNECTIONS_OF_ADAPTER[adapter] for adapter in adapters)
-        + (CONNECTIONS_OF_PRESENCE if "presence" in instance["serves"] else 0)
-    )
+    """Connections of one process to the instance; one that serves no store has a pool for its own users."""
+    pools = redis_pools(instance, plan)
+    others = 0 if pools.keys() & {"tokens", "presence"} else int(instance["pool_size"])
+    return sum(pools.values()) + others
 
 
 def tune_redis(instance: Mapping[str, Any], plan: Mapping[str, Any]) -> Table:
@@ -261,7 +269,7 @@ def redis_instances_tuned(
     """What the ledgers, the kernel and the checks need of each (complete) instance, as it is really set.
 
     No password is in it: port, serves, maxmemory_mb, persistence, maxclients, connections (of one process of
-    the application), backlog.
+    the application), pools (the same for each purpose), backlog.
     """
     tuned = {}
     for name, instance in instances.items():
@@ -273,6 +281,7 @@ def redis_instances_tuned(
             "persistence": instance["persistence"],
             "maxclients": _number(name, "maxclients", table),
             "connections": redis_connections(instance, plan),
+            "pools": redis_pools(instance, plan),
             "backlog": _number(name, "tcp-backlog", table),
         }
     return tuned

@@ -27,7 +27,11 @@ options:
       content:
         description: The whole text.
         type: str
-        required: true
+      secret:
+        description:
+          - In place of O(files[].content), the file's one line without its end. It is logged nowhere, and a
+            diff shows the beginning of its SHA-256.
+        type: str
       owner:
         description: Owner's name.
         type: str
@@ -44,6 +48,28 @@ options:
         description: Write it only where it does not exist; afterwards it belongs to the daemon.
         type: bool
         default: false
+  folders:
+    description: Folders that are kept with these attributes; they come before O(files).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path:
+        description: Absolute path.
+        type: path
+        required: true
+      owner:
+        description: Owner's name.
+        type: str
+        default: root
+      group:
+        description: Group's name.
+        type: str
+        default: root
+      mode:
+        description: Permissions in octal.
+        type: str
+        default: "0755"
   purge:
     description: Glob patterns; a file that matches one and is not in O(files) is removed.
     type: list
@@ -115,11 +141,25 @@ def main() -> None:
                 "required": True,
                 "options": {
                     "path": {"type": "path", "required": True},
-                    "content": {"type": "str", "required": True},
+                    "content": {"type": "str"},
+                    "secret": {"type": "str", "no_log": True},
                     "owner": {"type": "str", "default": "root"},
                     "group": {"type": "str", "default": "root"},
                     "mode": {"type": "str", "default": "0644"},
                     "once": {"type": "bool", "default": False},
+                },
+                "mutually_exclusive": [("content", "secret")],
+                "required_one_of": [("content", "secret")],
+            },
+            "folders": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "path": {"type": "path", "required": True},
+                    "owner": {"type": "str", "default": "root"},
+                    "group": {"type": "str", "default": "root"},
+                    "mode": {"type": "str", "default": "0755"},
                 },
             },
             "purge": {"type": "list", "elements": "str", "default": []},
@@ -135,7 +175,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    changes = plan(module.params["files"], module.params["purge"])
+    changes = plan(*(module.params[key] for key in ("files", "purge", "folders")))
     for trial in module.params["trials"] if changes else ():
         if not module.check_mode or _there(trial["argv"][0], *trial["needs"]):
             refused = try_out(module.params["files"], trial["argv"])

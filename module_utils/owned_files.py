@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import grp
+import hashlib
 import os
 import pwd
 import re
@@ -13,7 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 # Redis's ACL files hold passwords as SHA-256; a diff shows enough to tell two apart.
@@ -22,35 +23,46 @@ PASSWORD_HASH = re.compile(r"(#[0-9a-f]{8})[0-9a-f]{56}")
 
 @dataclass(frozen=True)
 class ConfigFile:
-    """A file as it should be, or as it is (content None: absent)."""
+    """A file or folder as it should be, or as it is (content None: absent; a folder's is empty)."""
 
     path: str
     content: str | None
     owner: str = ""
     group: str = ""
     mode: str = ""
+    folder: bool = False
+    secret: bool = False
+
+    def shown(self) -> str:
+        """The content for a diff; of a secret, what tells it from another."""
+        if not (self.secret and self.content):
+            return self.content or ""
+        return f"#{hashlib.sha256(self.content.encode(errors='surrogateescape')).hexdigest()[:8]}...\n"
 
     def attributes(self) -> str:
         """Owner, group and mode in one line, for a diff."""
         return f"{self.owner}:{self.group} {self.mode}" if self.content is not None else ""
 
 
-def read(path: str) -> ConfigFile:
-    """The file at `path` as it is; a link counts as absent, because it would be replaced."""
+def read(path: str, folder: bool = False) -> ConfigFile:
+    """The file (or folder) at `path` as it is; a link counts as absent, because it would be replaced."""
+    absent, content = ConfigFile(path, None, folder=folder), ""
     try:
         status = os.lstat(path)
-        if not stat.S_ISREG(status.st_mode):
-            return ConfigFile(path, None)
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            content = file.read()
+        if not (stat.S_ISDIR if folder else stat.S_ISREG)(status.st_mode):
+            return absent
+        if not folder:
+            with open(path, encoding="utf-8", errors="surrogateescape") as file:
+                content = file.read()
     except (FileNotFoundError, NotADirectoryError):
-        return ConfigFile(path, None)
+        return absent
     return ConfigFile(
         path,
         content,
         _name(pwd.getpwuid, status.st_uid),
         _name(grp.getgrgid, status.st_gid),
         f"{stat.S_IMODE(status.st_mode):04o}",
+        folder,
     )
 
 
@@ -80,6 +92,15 @@ def write(wanted: ConfigFile) -> None:
         raise
 
 
+def keep_folder(wanted: ConfigFile) -> None:
+    """Make the folder, closed until it has its owner; or correct its attributes."""
+    _make_folders(os.path.dirname(wanted.path))
+    if os.path.islink(wanted.path) or not os.path.isdir(wanted.path):
+        os.mkdir(wanted.path, 0o700)
+    os.chown(wanted.path, pwd.getpwnam(wanted.owner).pw_uid, grp.getgrnam(wanted.group).gr_gid)
+    os.chmod(wanted.path, int(wanted.mode, 8))
+
+
 def _make_folders(folder: str) -> None:
     """Make the missing folders of a path with mode 0755, whatever the umask."""
     if not os.path.isdir(folder):
@@ -90,10 +111,10 @@ def _make_folders(folder: str) -> None:
 
 def difference(current: ConfigFile, wanted: ConfigFile) -> dict[str, str]:
     """The change as Ansible's --diff prints it: the text, or the attributes where only they differ."""
-    if current.content == wanted.content:
+    if wanted.folder or current.content == wanted.content:
         before, after = current.attributes() + "\n", wanted.attributes() + "\n"
     else:
-        before, after = current.content or "", wanted.content or ""
+        before, after = current.shown(), wanted.shown()
     before, after = (PASSWORD_HASH.sub(r"\1...", text) for text in (before, after))
     return {
         "before_header": current.path,
@@ -103,19 +124,38 @@ def difference(current: ConfigFile, wanted: ConfigFile) -> dict[str, str]:
     }
 
 
-def plan(files: list[dict[str, Any]], purge: list[str]) -> list[tuple[ConfigFile, ConfigFile]]:
-    """The files that differ, as (current, wanted) pairs."""
+def plan(
+    files: list[dict[str, Any]], purge: list[str], folders: list[dict[str, Any]] | None = None
+) -> list[tuple[ConfigFile, ConfigFile]]:
+    """The folders and files that differ, as (current, wanted) pairs."""
     changes = []
+    for entry in folders or []:
+        wanted = ConfigFile(entry["path"], "", entry["owner"], entry["group"], entry["mode"], folder=True)
+        current = read(wanted.path, folder=True)
+        if current != wanted:
+            changes.append((current, wanted))
+    secrets = {entry["path"] for entry in files if entry.get("secret") is not None}
     for entry in files:
-        wanted = ConfigFile(*(entry[key] for key in ("path", "content", "owner", "group", "mode")))
-        current = read(wanted.path)
+        secret = entry["path"] in secrets
+        attributes = {key: entry[key] for key in ("path", "owner", "group", "mode")}
+        wanted = ConfigFile(content=_text(entry), secret=secret, **attributes)
+        current = replace(read(wanted.path), secret=secret)
         keep = entry["once"] and current.content is not None
         if current != wanted and not keep:
             changes.append((current, wanted))
     invited = {entry["path"] for entry in files}
-    found = {path for pattern in purge for path in glob.glob(pattern)}
-    changes += [(read(path), ConfigFile(path, None)) for path in sorted(found - invited)]
+    matching = {path for pattern in purge for path in glob.glob(pattern)}
+    found = {path for path in matching if os.path.islink(path) or not os.path.isdir(path)}
+    # What lies uninvited beside a secret may be one.
+    beside = {os.path.dirname(path) for path in secrets}
+    for path in sorted(found - invited):
+        changes.append((replace(read(path), secret=os.path.dirname(path) in beside), ConfigFile(path, None)))
     return changes
+
+
+def _text(entry: dict[str, Any]) -> str:
+    """The content that a file is to have."""
+    return str(entry["content"]) if entry.get("secret") is None else f"{entry['secret']}\n"
 
 
 def try_out(
@@ -133,7 +173,7 @@ def try_out(
         for entry in files:
             path = os.path.join(folder, os.path.basename(entry["path"]))
             with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
-                file.write(entry["content"])
+                file.write(_text(entry))
         with (
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices,
             open(os.path.join(folder, ".output"), "w+", encoding="utf-8", errors="replace") as output,
@@ -178,6 +218,8 @@ def apply(changes: list[tuple[ConfigFile, ConfigFile]]) -> None:
         try:
             if wanted.content is None:
                 os.unlink(current.path)
+            elif wanted.folder:
+                keep_folder(wanted)
             else:
                 write(wanted)
         except (OSError, KeyError) as error:

@@ -175,6 +175,16 @@ def test_clients_are_those_of_every_process_while_a_deployment_runs():
     assert tuned["realtime"]["backlog"] == 2300
 
 
+def test_connections_of_a_process_are_the_sum_of_its_pools():
+    tuned = tuning.redis_instances_tuned(instances(), PLAN)
+    assert tuned["sessions"]["pools"] == {"tokens": 10}
+    assert tuned["realtime"]["pools"] == {"presence": 11, "socketio": 7}
+    both = tuning.redis_instances_tuned(instances(realtime={"serves": ["tokens", "presence"]}), PLAN)
+    assert both["realtime"]["connections"] == 21
+    alone = tuning.redis_instances_tuned(instances(realtime={"serves": []}), PLAN)
+    assert (alone["realtime"]["connections"], alone["realtime"]["pools"]) == (10, {})
+
+
 def test_small_application_has_room_to_grow():
     assert tuning.redis_instances_tuned(instances(), PLAN)["sessions"]["maxclients"] == 1000
 

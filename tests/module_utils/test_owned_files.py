@@ -95,6 +95,57 @@ def test_diff_shortens_password_hashes():
     assert shown["after"] == "user a on #abababab... ~*"
 
 
+def folder(path, mode="0750"):
+    return {"path": str(path), "owner": OWNER, "group": GROUP, "mode": mode}
+
+
+def test_folder_is_made_before_its_files_and_kept_with_its_attributes(tmp_path):
+    wanted = [folder(tmp_path / "a/b")], [entry(tmp_path / "a/b/c.conf")]
+    changes = plan(wanted[1], [], wanted[0])
+    assert [change.path for _, change in changes] == [str(tmp_path / "a/b"), str(tmp_path / "a/b/c.conf")]
+    apply(changes)
+    assert plan(wanted[1], [], wanted[0]) == []
+    (tmp_path / "a/b").chmod(0o777)
+    ((current, _),) = changes = plan(wanted[1], [], wanted[0])
+    assert current.mode == "0777"
+    apply(changes)
+    assert stat.S_IMODE((tmp_path / "a/b").stat().st_mode) == 0o750
+
+
+def test_link_in_the_place_of_a_folder_is_an_error(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    changes = plan([], [], [folder(tmp_path / "link")])
+    with pytest.raises(OSError, match=r"link: .*File exists"):
+        apply(changes)
+
+
+def test_folder_that_matches_a_pattern_stays(tmp_path):
+    (tmp_path / "kept").mkdir()
+    assert plan([], [f"{tmp_path}/*"], []) == []
+
+
+def secret(path, text):
+    return {**entry(path, None), "secret": text}
+
+
+def test_diff_shows_a_secret_by_its_fingerprint(tmp_path):
+    apply(plan([secret(tmp_path / "password", "sesame")], []))
+    assert (tmp_path / "password").read_text() == "sesame\n"
+    assert plan([secret(tmp_path / "password", "sesame")], []) == []
+    (change,) = plan([secret(tmp_path / "password", "mustard")], [])
+    shown = difference(*change)
+    assert "sesame" not in str(shown)
+    assert "mustard" not in str(shown)
+    assert shown["before"] != shown["after"]
+
+
+def test_diff_shows_what_is_removed_beside_a_secret_likewise(tmp_path):
+    apply(plan([secret(tmp_path / "password", "sesame")], []))
+    (tmp_path / "stray").write_text("mustard")
+    (change,) = plan([secret(tmp_path / "password", "sesame")], [f"{tmp_path}/*"])
+    assert "mustard" not in str(difference(*change))
+
+
 def test_folders_are_for_everybody_whatever_the_umask(tmp_path):
     before = os.umask(0o077)
     try:
