@@ -119,13 +119,17 @@ def postgresql_errors() -> Iterator[None]:
 # What a server says while it cannot serve, that redis-py has no class for.
 _REDIS_REFUSALS = ("LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY")
 
+# What a BlockingConnectionPool says, by the class of a lost connection.
+_REDIS_POOL_EXHAUSTED = "No connection available"
+
 
 @contextmanager
 def redis_errors() -> Iterator[None]:
     """Raise chatdata's errors for redis-py's, in async code as in sync code.
 
-    Timeout where redis-py waited in vain; Unavailable where the connection broke, the pool had none, or the
-    server loads, is a replica, or is full; ChatDataError for the rest (a refused password or command).
+    Timeout where redis-py waited in vain, for an answer or for a connection of its pool; Unavailable where
+    the connection broke, or the server loads, is a replica, or is full; ChatDataError for the rest (a refused
+    password or command).
     """
     try:
         yield
@@ -139,7 +143,8 @@ def redis_errors() -> Iterator[None]:
         redis.exceptions.ReadOnlyError,
         OSError,
     ) as error:
-        raise Unavailable(f"Redis: {error}") from error
+        exhausted = str(error).startswith(_REDIS_POOL_EXHAUSTED)
+        raise (Timeout if exhausted else Unavailable)(f"Redis: {error}") from error
     except redis.exceptions.RedisError as error:
         kind = Unavailable if str(error).startswith(_REDIS_REFUSALS) else ChatDataError
         raise kind(f"Redis: {error}") from error

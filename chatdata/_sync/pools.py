@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
+import psycopg
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
 from chatdata import _redis
 from chatdata._redis import BlockingConnectionPool, Redis, Retry
-from chatdata.errors import postgresql_errors
+from chatdata.errors import Unavailable, postgresql_errors
 from chatdata.settings import Settings
 
 # Requests for a connection that may wait, for each that there is; the next is refused at once.
@@ -73,7 +74,13 @@ class Pools:
         """
         with postgresql_errors():
             with self._postgresql.connection() as connection:
-                yield connection
+                try:
+                    yield connection
+                except psycopg.Error as error:
+                    # PgBouncer's word after PostgreSQL's last is one answer too many to COMMIT.
+                    if connection.broken and error.sqlstate is None:
+                        raise Unavailable(f"PostgreSQL: {error}") from error
+                    raise
 
     @contextmanager
     def transaction(self) -> Iterator[Connection[Any]]:

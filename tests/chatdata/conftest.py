@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import tarfile
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from io import BytesIO
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -21,6 +23,7 @@ import yaml
 from chatdata import repositories
 from chatdata.models import Room, User
 from chatdata.repositories import Rooms, Users
+from chatdata.settings import Settings
 
 from ..molecule.runs import PROJECT, Environment
 from .redis_tier import redis_tier, stores
@@ -32,30 +35,19 @@ INVENTORY = PROJECT / os.environ.get("CHATDATA_INVENTORY", "molecule/default/inv
 
 @dataclass(frozen=True)
 class Tier:
-    """One host of the environment, with everything on it."""
+    """One host of the environment, with everything on it, and the contract that it was given."""
 
     environment: Environment
     name: str
-    address: str
-    ca: Path
-    secrets: dict[str, Any]  # vault_* -> value
-    prepare_threshold: int | None  # by the contract
+    settings: Settings
 
-    def postgresql(self, user: str = "chat_app", **overrides: Any) -> dict[str, Any]:
+    def postgresql(self, **overrides: Any) -> dict[str, Any]:
         """What libpq and psycopg need to connect through PgBouncer."""
-        return {
-            "host": self.address,
-            "port": 6432,
-            "dbname": "chat",
-            "user": user,
-            "password": self.secrets[f"vault_postgresql_{user}_password"],
-            "sslmode": "verify-full",
-            "sslrootcert": str(self.ca),
-            "connect_timeout": 10,
-            "autocommit": True,
-            "prepare_threshold": self.prepare_threshold,
-            **overrides,
-        }
+        return self.settings.postgresql(**overrides)
+
+    def shell(self, command: str) -> str:
+        """What a command prints as root on the host."""
+        return self.environment.shell(self.name, command)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -71,20 +63,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def tier(request: pytest.FixtureRequest) -> Tier:
+def tier(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Tier:
     """The provisioned host."""
     variables = yaml.safe_load((INVENTORY / "group_vars/containers.yml").read_text())
     environment = Environment(INVENTORY, variables["containers_network"], (request.param,))
-    version = environment.shell(request.param, "pgbouncer --version").split()[1]
-    prepares = tuple(map(int, version.split(".")[:2])) >= (1, 22) and psycopg.pq.version() >= 170000
-    return Tier(
-        environment,
-        request.param,
-        environment.address(request.param),
-        INVENTORY / "ca.pem",
-        environment.secrets(),
-        5 if prepares else None,
-    )
+    packed = b64decode(environment.shell(request.param, "tar -C /etc/chat-data-tier -c . | base64"))
+    folder = tmp_path_factory.mktemp("contract")
+    with tarfile.open(fileobj=BytesIO(packed)) as archive:
+        archive.extractall(folder, filter="data")
+    settings = Settings.load(folder).model_copy(update={"ca_path": folder / "ca.pem"})
+    return Tier(environment, request.param, settings)
 
 
 @pytest.fixture

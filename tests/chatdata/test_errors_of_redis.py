@@ -13,7 +13,7 @@ from chatdata.errors import ChatDataError, Timeout, Unavailable, redis_errors
     [
         (exceptions.TimeoutError("Timeout reading"), Timeout),
         (exceptions.ConnectionError("Connection closed by server."), Unavailable),
-        (exceptions.MaxConnectionsError("No connection available."), Unavailable),
+        (exceptions.ConnectionError("No connection available."), Timeout),
         (exceptions.BusyLoadingError("Redis is loading the dataset in memory"), Unavailable),
         (exceptions.ReadOnlyError("You can't write against a read only replica."), Unavailable),
         (exceptions.OutOfMemoryError("command not allowed"), Unavailable),
