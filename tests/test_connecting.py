@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from chatdata.settings import Settings
+
 PROJECT = Path(__file__).parents[1]
 PAGE = (PROJECT / "docs/reference/connecting.md").read_text()
 DEFAULTS = {
@@ -38,3 +40,10 @@ def test_limit_is_the_default(seconds, variable):
 def test_sizes_are_the_defaults():
     assert f"({PROCESSES} x {POOL})" in PAGE
     assert f"`pgbouncer_max_client_conn` ({CLIENTS})" in PAGE
+
+
+def test_page_names_what_application_hosts_are_told():
+    rows = re.findall(r"^\| (`CHAT_.*?) \|", PAGE, re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`CHAT_(\w+)`", row)]
+    named += re.findall(r"`chat_(\w+_password)`", PAGE)
+    assert sorted(map(str.lower, named)) == sorted(Settings.model_fields)

@@ -28,6 +28,7 @@ DRIFT = {
     "chat_database : Correct the rights that differ": "REVOKE DELETE ON TABLE users FROM chat_readonly",
     "pgbouncer : Run PgBouncer with what its files say": "restart pgbouncer.service",
     "redis : Bring each running instance to what its files say": "maxmemory-policy allkeys-lru",
+    "app : Write the contract": "secrets/chat_postgresql_password",
 }
 
 
@@ -51,6 +52,7 @@ def _changes_by_hand(environment, password):
         )  # no variable names it
         environment.shell(host, "sed -i '/^vm.swappiness/s/1/60/' /etc/sysctl.d/60-chat.conf")
         environment.shell(host, f"sed -i s/Restart=on-failure/Restart=no/ {PGBOUNCER_DROP_IN}")
+        environment.shell(host, "echo other >/etc/chat-data-tier/secrets/chat_postgresql_password")
 
 
 @pytest.fixture(scope="module")
