@@ -240,10 +240,26 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if works else 1
 
 
+def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
+    """An argument's type: a number above 0."""
+
+    def number(text: str) -> float:
+        value = kind(text)
+        if not value > 0:
+            raise argparse.ArgumentTypeError(f"{text}; allowed: more than 0")
+        return value
+
+    return number
+
+
 def add_command(commands: Any) -> None:
     """Add `check` to argparse's subparsers."""
     parser = commands.add_parser("check", help="connect by the contract and show each hop's latency")
-    parser.add_argument("--times", type=int, default=5, metavar="N", help="how often each hop is tried (5)")
-    parser.add_argument("--timeout", type=float, default=3, metavar="S", help="longest wait for a hop (3 s)")
+    parser.add_argument(
+        "--times", type=_positive(int), default=5, metavar="N", help="how often each hop is tried (5)"
+    )
+    parser.add_argument(
+        "--timeout", type=_positive(float), default=3, metavar="S", help="longest wait for a hop (3 s)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)

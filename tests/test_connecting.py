@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from chatdata.settings import Settings
+from chatdata.settings import CLIENT, Settings
 
 PROJECT = Path(__file__).parents[1]
 PAGE = (PROJECT / "docs/reference/connecting.md").read_text()
@@ -47,3 +48,14 @@ def test_page_names_what_application_hosts_are_told():
     named = [name for row in rows for name in re.findall(r"`CHAT_(\w+)`", row)]
     named += re.findall(r"`chat_(\w+_password)`", PAGE)
     assert sorted(map(str.lower, named)) == sorted(Settings.model_fields)
+
+
+def test_pool_without_chatdata_is_as_chatdatas():
+    page: dict[str, Any] = {}
+    exec(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[0], page)  # noqa: S102  our own page's code
+    made: dict[str, Any] = {}
+    page["ConnectionPool"] = type("Pool", (), {"__init__": lambda _, **options: made.update(options),
+                                               "check_connection": None})  # fmt: skip
+    page["open_pool"]("203.0.113.11", "password")
+    assert {name: made["kwargs"].get(name) for name in CLIENT} == CLIENT
+    assert (made["max_size"], made["timeout"]) == (POOL, DEFAULTS["app_pool_timeout_s"])

@@ -1,1 +1,1 @@
-"""Repositories and stores; bin/make-sync makes chatdata/_sync of this folder."""
+"""Repositories, stores and pools; bin/make-sync makes chatdata/_sync of this folder."""

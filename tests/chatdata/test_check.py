@@ -92,6 +92,14 @@ def test_missing_contract_is_an_error_of_the_command(tmp_path, capsys):
     assert "CHAT_POSTGRESQL_URL is missing" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--times=0", "--times=many", "--timeout=-1", "--timeout=nan"])
+def test_number_that_checks_nothing_is_refused(option, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["check", option])
+    assert ended.value.code == 2
+    assert option.split("=")[0] in capsys.readouterr().err
+
+
 def settings(host: str = "127.0.0.1", port: int = 1) -> Settings:
     """Settings whose servers are all at one address."""
     redis = {"url": f"rediss://user@{host}:{port}", "password": "x", "pool_size": 1}
