@@ -27,7 +27,7 @@ DRIFT = {
     "chat_database : Keep the roles with exactly these attributes": "chat_app",
     "chat_database : Correct the rights that differ": "REVOKE DELETE ON TABLE users FROM chat_readonly",
     "pgbouncer : Run PgBouncer with what its files say": "restart pgbouncer.service",
-    "redis : Bring each running instance to what its files say": "maxmemory-policy allkeys-lru",
+    "redis : Bring the running instances to what their files say": "maxmemory-policy allkeys-lru",
     "app : Write the contract": "secrets/chat_postgresql_password",
 }
 
