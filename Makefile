@@ -50,7 +50,7 @@ bench: ## figures of the play, PostgreSQL's settings, the migration module and R
 environment: ## write the inventory of a new environment: make environment NAME=production
 	@bin/environment "$(NAME)"
 
-requirements: ## compile requirements*.txt from requirements*.in, and the lock of the tests' clients in Node
+requirements: ## compile requirements*.txt from requirements*.in, and the locks of the tests' packages of Node
 	@bin/setup dev
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	  --custom-compile-command 'make requirements' requirements.in -o requirements.txt
@@ -59,3 +59,4 @@ requirements: ## compile requirements*.txt from requirements*.in, and the lock o
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	  --custom-compile-command 'make requirements' tests/clients/requirements.in -o tests/clients/requirements.txt
 	cd tests/clients && npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund
+	cd tests/typescript && npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund

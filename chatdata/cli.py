@@ -6,11 +6,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from chatdata import check
+from chatdata import check, schema, seed_command
 from chatdata.errors import ChatDataError
 
 # Each takes argparse's subparsers and sets `run`, a function of the arguments that returns the exit status.
-COMMANDS = (check.add_command,)
+COMMANDS = (check.add_command, seed_command.add_command, schema.add_command)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
