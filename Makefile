@@ -18,7 +18,7 @@ down: ## remove staging's containers and network, nothing else
 
 test: lint unit molecule ## everything that proves it: lint, unit tests, molecule
 
-lint: ## ansible-lint, yamllint, ruff, mypy, shellcheck, squawk
+lint: ## ansible-lint, yamllint, ruff, mypy, shellcheck, squawk, sqlfluff
 	@bin/setup dev
 	ruff check .
 	ruff format --check .
@@ -26,6 +26,7 @@ lint: ## ansible-lint, yamllint, ruff, mypy, shellcheck, squawk
 	yamllint --strict .
 	shellcheck bin/setup bin/up bin/environment bin/secret molecule/shared/image.sh .ci/run
 	squawk migrations/[0-9]*.sql
+	sqlfluff lint --nocolor --disable-progress-bar migrations
 	ansible-lint --offline
 
 unit: ## what needs no host

@@ -19,6 +19,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 import yaml
+from xdist.scheduler import LoadScopeScheduling
 
 from chatdata import repositories
 from chatdata.models import Room, User
@@ -31,6 +32,7 @@ from .redis_tier import redis_tier, stores
 __all__ = ["redis_tier", "stores"]
 
 INVENTORY = PROJECT / os.environ.get("CHATDATA_INVENTORY", "molecule/default/inventory")
+HOSTS = yaml.safe_load((INVENTORY / "hosts.yml").read_text())["containers"]["hosts"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "tier" in getattr(item, "fixturenames", ()):
             item.add_marker("tier")
+
+
+class HostByHost(LoadScopeScheduling):
+    """Hosts side by side (pytest -n 2), and on each of them one test after the other."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        parameters = nodeid.partition("[")[2]
+        return next((host for host in HOSTS if host in parameters), nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return HostByHost(config, log)
 
 
 @pytest.fixture(scope="session")
