@@ -111,8 +111,8 @@ def test_check_mode_says_which_change_reloads_and_which_restarts(environment):
     for host in environment.hosts:
         shown = run.diff(host)
         predicted = ("reload postgresql@", "restart postgresql@", "restart pgbouncer.service",
-                     "maxclients 900", "wanted: CONFIG SET", "chat.pem (read again)",
-                     "tcp-backlog 900", "wanted: only by a restart")  # fmt: skip
+                     "maxclients 900", "wanted (CONFIG SET)", "chat.pem (read again)",
+                     "tcp-backlog 900", "wanted (only by a restart)")  # fmt: skip
         assert [text for text in predicted if text not in shown] == []
         now = environment.psql(host, "SHOW max_connections")
         assert (

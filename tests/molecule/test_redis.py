@@ -57,14 +57,16 @@ class Redis:
         with self.client(instance, "chat_monitor") as monitor:
             return monitor.info() | {"keys": monitor.dbsize()}
 
+    def operate(self, instance, command):
+        """What Redis answers the operator."""
+        password = self._vault["vault_redis_chat_admin_password"]
+        cli = f"redis-cli --user chat_admin -s /run/redis-{instance}/redis.sock"
+        return self.shell(f"REDISCLI_AUTH={password} {cli} {command}")
+
     def limit(self, instance, size):
         """CONFIG SET maxmemory by the operator; what it was."""
-        password = self._vault["vault_redis_chat_admin_password"]
-        ask = (
-            f"REDISCLI_AUTH={password} redis-cli --user chat_admin -s /run/redis-{instance}/redis.sock CONFIG"
-        )
-        before = self.shell(f"{ask} GET maxmemory").split()[-1]
-        assert self.shell(f"{ask} SET maxmemory {size}") == "OK"
+        before = self.operate(instance, "CONFIG GET maxmemory").split()[-1]
+        assert self.operate(instance, f"CONFIG SET maxmemory {size}") == "OK"
         return before
 
     def shell(self, command, check=True):
@@ -80,6 +82,8 @@ def servers(environment, vault):
 
 
 def _load(server):
+    # Other tests' tokens would expire between two counts.
+    assert server.operate("sessions", "FLUSHALL") == "OK"
     for first in range(0, TOKENS, 5000):
         with server.sessions.pipeline(transaction=False) as pipeline:
             for number in range(first, first + 5000):
