@@ -8,20 +8,22 @@ from uuid import UUID
 
 from chatdata._async.repository import AsyncRepository
 from chatdata._sql import MESSAGE, ROOM, columns, maker
-from chatdata.errors import NotFound, postgresql_errors
+from chatdata.errors import NotFound
 from chatdata.models import Message, MyRoom, NewRoom, Room, RoomChanges, checks
 
 _NEW = checks(NewRoom)
 _CHANGES = checks(RoomChanges)
-_WIDTH = len(Room.model_fields)
+_MESSAGE_AT = 2 + len(Room.model_fields)
 _ROOM, _MESSAGE, _MY_ROOM = maker(Room), maker(Message), maker(MyRoom)
 
 
 def _my_room(values: Sequence[Any]) -> MyRoom:
     """From the columns of `of_user`: role, unread, the room's columns, its last message's."""
-    role, unread, *rest = values
-    message = rest[_WIDTH:]
-    return _MY_ROOM([_ROOM(rest[:_WIDTH]), role, unread, _MESSAGE(message) if message[0] else None])
+    role, unread = values[:2]
+    message = values[_MESSAGE_AT:]
+    last = _MESSAGE(message) if message[0] else None
+    made: MyRoom = _MY_ROOM((_ROOM(values[2:_MESSAGE_AT]), role, unread, last))
+    return made
 
 
 class AsyncRooms(AsyncRepository):
@@ -65,20 +67,18 @@ class AsyncRooms(AsyncRepository):
         if not await self._count("DELETE FROM rooms WHERE id = %s", [room_id]):
             raise NotFound("there is no such room")
 
+    _OF_USER = (
+        f"SELECT member.role, greatest(room.last_seq - member.last_read_seq, 0), {columns(Room, 'room')},"
+        f" {columns(Message, 'message')}"
+        " FROM room_users AS member JOIN rooms AS room ON room.id = member.room_id LEFT JOIN LATERAL ("
+        f" SELECT {MESSAGE} FROM messages WHERE room_id = room.id ORDER BY seq DESC LIMIT 1"
+        ") AS message ON true WHERE member.user_id = %s"
+        " ORDER BY coalesce(message.created_at, room.created_at) DESC, room.id"
+    )
+
     async def of_user(self, user_id: UUID) -> list[MyRoom]:
         """The rooms of a user with role, unread count and last message; those with the newest message first.
 
         The user's own messages count as unread until `mark_read`.
         """
-        statement = (
-            f"SELECT member.role, greatest(room.last_seq - member.last_read_seq, 0), {columns(Room, 'room')},"
-            f" {columns(Message, 'message')}"
-            " FROM room_users AS member JOIN rooms AS room ON room.id = member.room_id LEFT JOIN LATERAL ("
-            f" SELECT {MESSAGE} FROM messages WHERE room_id = room.id ORDER BY seq DESC LIMIT 1"
-            ") AS message ON true WHERE member.user_id = %s"
-            " ORDER BY coalesce(message.created_at, room.created_at) DESC, room.id"
-        )
-        with postgresql_errors():
-            async with self._connection.cursor(row_factory=lambda _: _my_room, binary=True) as cursor:
-                await cursor.execute(statement, [user_id])
-                return await cursor.fetchall()
+        return await self._rows(_my_room, self._OF_USER, [user_id])

@@ -1,0 +1,55 @@
+"""How often the application waits for the network, through PgBouncer and TLS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from pydantic import SecretBytes
+
+from benchmarks.chatdata.round_trips import counted, round_trips
+from chatdata.repositories import Messages
+
+CALLS: dict[str, Callable[[Any, UUID, UUID], Any]] = {
+    "post": lambda chat, room, user: chat.messages.post(room, user, "hello"),
+    "post with an id": lambda chat, room, user: chat.messages.post(room, user, "hello", id=uuid4()),
+    "latest page": lambda chat, room, _: chat.messages.latest(room),
+    "page after": lambda chat, room, _: chat.messages.after(room, 0),
+    "my rooms": lambda chat, _, user: chat.rooms.of_user(user),
+    "mark read": lambda chat, room, user: chat.messages.mark_read(room, user, 1),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_call_is_one_round_trip(chat: Any, room: Any, user: Any, tier: Any, call: Callable[..., Any]):
+    connection = chat.connection.pgconn
+    trips = [round_trips(connection, lambda: call(chat, room.id, user.id)) for _ in range(8)]
+    if tier.prepare_threshold is None:
+        assert trips == [1] * 8
+    else:  # the sixth prepares the statement, once for a connection
+        assert trips == [1] * 5 + [2] + [1] * 2
+
+
+def test_transaction_costs_two_more(tier: Any, room: Any, user: Any):
+    with psycopg.connect(**tier.postgresql()) as connection:
+
+        def post_two() -> None:
+            with connection.transaction():
+                Messages(connection).post(room.id, user.id, "hello")
+                Messages(connection).post(room.id, user.id, "hello again")
+
+        assert round_trips(connection.pgconn, post_two) == 1 + 2 + 1  # BEGIN, the posts, COMMIT
+
+
+def test_refresh_is_one_evalsha(stores: Any):
+    client = stores.client("tokens")
+    sent = counted(client)
+    tokens = stores.make("RefreshTokens", client, [SecretBytes(b"0123456789abcdef0123456789abcdef")])
+    token = tokens.rotate(tokens.issue(uuid4(), "phone").value)  # connected; the scripts are in Redis
+    sent.clear()
+    tokens.rotate(token.value)
+    assert [words.split(b"\r\n")[2] for words in sent] == [b"EVALSHA"]
+    tokens.revoke_all(token.user_id)
