@@ -44,8 +44,8 @@ verify: ## check ENVIRONMENT (staging) as its applications and operators see it;
 	@bin/setup
 	@ansible-playbook playbooks/verify.yml -i $(ENVIRONMENT)
 
-bench: ## figures of the play, PostgreSQL's settings, the migration module and Redis, on a fresh Debian 13 host
-	@bin/setup hosts
+bench: ## figures of the play, PostgreSQL's settings, the migration module, Redis and chatdata, on a fresh Debian 13 host
+	@bin/setup dev
 	python benchmarks/bench.py
 
 environment: ## write the inventory of a new environment: make environment NAME=production

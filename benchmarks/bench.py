@@ -1,7 +1,7 @@
 """All figures, on one fresh Debian 13 host in a container, which goes again at the end.
 
 make bench
-python benchmarks/bench.py [--only provision chat_load migrations redis] [--rounds N] [--seconds S] [--keep]
+python benchmarks/bench.py [--only PART...] [--rounds N] [--seconds S] [--keep]
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.provision import BIN, INVENTORY, PROJECT, ping, report, run
 
 HOST = "bench1"
-PARTS = ("provision", "chat_load", "migrations", "redis")
+PARTS = ("provision", "chat_load", "migrations", "redis", "chatdata")
 
 
 def say(began: float, words: str) -> None:
@@ -96,6 +96,9 @@ def main() -> int:
             variables = host_variables()
             passwords = {user: variables[f"vault_redis_{user}_password"] for user in users}
             on_host("benchmarks/redis/run.py", *rounds, stdin=json.dumps(passwords))
+        if "chatdata" in options.only:
+            say(began, "chatdata: repositories beside psycopg and SQLAlchemy, from this machine")
+            subprocess.run([sys.executable, "benchmarks/chatdata/run.py", *rounds], cwd=PROJECT, check=True)
     finally:
         if not options.keep:
             run("ansible-playbook", "molecule/shared/destroy.yml")
