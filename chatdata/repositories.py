@@ -1,4 +1,9 @@
-"""The repositories on PostgreSQL, for asyncio (Async...) and for threads."""
+"""The repositories on PostgreSQL, for asyncio (Async...) and for threads.
+
+Each is made of a psycopg connection: one in autocommit for single calls, of which each is one round trip, or
+one in a transaction, which its caller commits.
+Beside the errors that a method names, each raises Conflict, Timeout or Unavailable (chatdata.errors).
+"""
 
 from chatdata._async.messages import AsyncMessages
 from chatdata._async.room_users import AsyncRoomUsers
