@@ -27,7 +27,7 @@ CALLS: dict[str, Callable[[Any, UUID, UUID], Any]] = {
 def test_call_is_one_round_trip(chat: Any, room: Any, user: Any, tier: Any, call: Callable[..., Any]):
     connection = chat.connection.pgconn
     trips = [round_trips(connection, lambda: call(chat, room.id, user.id)) for _ in range(8)]
-    if tier.prepare_threshold is None:
+    if tier.settings.prepare_threshold is None:
         assert trips == [1] * 8
     else:  # the sixth prepares the statement, once for a connection
         assert trips == [1] * 5 + [2] + [1] * 2
