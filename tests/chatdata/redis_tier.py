@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,7 +24,7 @@ from redis.retry import Retry
 import chatdata.stores
 from tests.molecule.runs import PROJECT, Environment
 
-INVENTORY = Path(os.environ.get("CHATDATA_INVENTORY", PROJECT / "molecule/default/inventory"))
+INVENTORY = PROJECT / os.environ.get("CHATDATA_INVENTORY", "molecule/default/inventory")
 INSTANCES = {"tokens": ("sessions", 6380), "presence": ("realtime", 6381), "socketio": ("realtime", 6381)}
 USERS = {"tokens": "chat_app_sessions", "presence": "chat_app_realtime", "socketio": "chat_socketio"}
 

@@ -23,7 +23,7 @@ from chatdata.repositories import Messages, Rooms
 
 PROJECT = Path(__file__).parents[2]
 EXAMPLE = PROJECT / "examples/chat_server.py"
-PATIENCE_S = 30  # after which something counts as never come; nothing is measured by it
+PATIENCE_S = 20  # after which something counts as never come; a presence that is not taken back lasts longer
 PASSWORD = "correct horse battery staple"
 
 
