@@ -60,7 +60,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "tier" in getattr(item, "fixturenames", ()):
+        if {"tier", "redis_tier"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("tier")
 
 
