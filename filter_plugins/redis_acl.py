@@ -103,7 +103,7 @@ def _rules(keys: Iterable[str], channels: Iterable[str], commands: Iterable[str]
 def redis_users(instance: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, list[str]]:
     """The rules of each user of an instance (complete, see redis_tuning.py), by name.
 
-    `plan`: adapters, namespaces; version: the server's, such as "8.0".
+    `plan`: adapters, namespaces, version (the server's, such as "8.0").
     """
     version = plan["version"]
     users = {
