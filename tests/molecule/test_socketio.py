@@ -126,7 +126,8 @@ def programs():
 def servers(environment, programs, tmp_path_factory):
     """Every host's Server; clients connect from the application host, by the code of connecting.md."""
     written = tmp_path_factory.mktemp("clients")
-    (written / "connect.mjs").write_text(re.search(r"```js\n(.*?)```", PAGE, re.DOTALL)[1])
+    code = re.search(r"### Socket.IO in Node\n.*?```js\n(.*?)```", PAGE, re.DOTALL)[1]
+    (written / "connect.mjs").write_text(code)
     (written / "connect.py").write_text(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[1])
     shutil.copy(environment.inventory / "ca.pem", written)
     subprocess.run(
