@@ -9,20 +9,25 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 
-def addresses_of(hostvars: Mapping[str, Any], hosts: Iterable[str]) -> list[str]:
-    """The IP addresses by which other hosts reach `hosts`: common_address, else ansible_host."""
-    found = []
+def addresses_by_host(hostvars: Mapping[str, Any], hosts: Iterable[str]) -> dict[str, str]:
+    """The IP address by which other hosts reach each of `hosts`: common_address, else ansible_host."""
+    found = {}
     for host in hosts:
         variables = hostvars[host]
         address = variables.get("common_address", variables.get("ansible_host", host))
         try:
-            found.append(str(ipaddress.ip_address(address)))
+            found[host] = str(ipaddress.ip_address(address))
         except ValueError as error:
             raise AnsibleFilterError(
                 f"{host}: {address!r} is not an IP address; set ansible_host to one, or "
                 "common_address to the address by which the other hosts reach it"
             ) from error
-    return sorted(set(found))
+    return found
+
+
+def addresses_of(hostvars: Mapping[str, Any], hosts: Iterable[str]) -> list[str]:
+    """The addresses of `hosts`, each once, sorted."""
+    return sorted(set(addresses_by_host(hostvars, hosts).values()))
 
 
 def networks_of(hostvars: Mapping[str, Any], hosts: Iterable[str], networks: Iterable[str] = ()) -> list[str]:
@@ -40,4 +45,8 @@ class FilterModule:
     """The filters that the templates of access rules use."""
 
     def filters(self) -> dict[str, Any]:
-        return {"addresses_of": addresses_of, "networks_of": networks_of}
+        return {
+            "addresses_by_host": addresses_by_host,
+            "addresses_of": addresses_of,
+            "networks_of": networks_of,
+        }

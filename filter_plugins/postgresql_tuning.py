@@ -8,7 +8,7 @@ prints them, and the memory ledger (ledgers.py) adds up what is really set, over
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import ceil
 from typing import Any, TypedDict
 
@@ -256,6 +256,15 @@ def _number(table: Mapping[str, Setting], name: str) -> float:
     return float(value)
 
 
+def decreasing(reasons: Iterable[str], names: Iterable[str]) -> bool:
+    """Whether one of `names` is to become smaller, by reasons such as "max_connections (100 -> 40)"."""
+    for reason in reasons:
+        found = re.fullmatch(r"(\S+) \((\d+) -> (\d+)\)", reason)
+        if found and found[1] in names and int(found[3]) < int(found[2]):
+            return True
+    return False
+
+
 class FilterModule:
     """The filters that the roles postgresql and preflight use."""
 
@@ -263,6 +272,7 @@ class FilterModule:
         return {
             "max_connections": max_connections,
             "postgresql_memory_rows": postgresql_memory_rows,
+            "decreasing": decreasing,
             "setting_values": setting_values,
             "tune_disk": tune_disk,
             "tune_memory": tune_memory,

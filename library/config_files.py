@@ -48,6 +48,10 @@ options:
         description: Write it only where it does not exist; afterwards it belongs to the daemon.
         type: bool
         default: false
+      in_folder:
+        description: Leave it out where its folder is not there, because a daemon is still to make it.
+        type: bool
+        default: false
   folders:
     description: Folders that are kept with these attributes; they come before O(files).
     type: list
@@ -147,6 +151,7 @@ def main() -> None:
                     "group": {"type": "str", "default": "root"},
                     "mode": {"type": "str", "default": "0644"},
                     "once": {"type": "bool", "default": False},
+                    "in_folder": {"type": "bool", "default": False},
                 },
                 "mutually_exclusive": [("content", "secret")],
                 "required_one_of": [("content", "secret")],
@@ -175,10 +180,15 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    changes = plan(*(module.params[key] for key in ("files", "purge", "folders")))
+    files = [
+        file
+        for file in module.params["files"]
+        if not file["in_folder"] or os.path.isdir(os.path.dirname(file["path"]))
+    ]
+    changes = plan(files, module.params["purge"], module.params["folders"])
     for trial in module.params["trials"] if changes else ():
         if not module.check_mode or _there(trial["argv"][0], *trial["needs"]):
-            refused = try_out(module.params["files"], trial["argv"])
+            refused = try_out(files, trial["argv"])
             if refused:
                 module.fail_json(
                     msg=f"{' '.join(trial['argv'])} does not start, so no file was written: {refused}"

@@ -42,7 +42,15 @@ options:
         type: int
         required: true
       allow_restart:
-        description: Whether this run may restart it, as another port needs.
+        description: Whether this run may restart it, as another port or a change of O(cluster.unit) needs.
+        type: bool
+        default: false
+      unit:
+        description: The unit that runs it; another that does hands it over, by a restart.
+        type: str
+        required: true
+      copied:
+        description: Whether a host without data may get it from another one.
         type: bool
         default: false
   daemons:
@@ -98,6 +106,14 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+postgresql_data:
+  description: Whether the host has the cluster's data.
+  returned: always
+  type: bool
+postgresql_handover:
+  description: Whether another unit than O(cluster.unit) runs it, so that a restart hands it over.
+  returned: always
+  type: bool
 postgresql_port:
   description: The port on which the cluster's server listens now; 0 where it does not run.
   returned: always
@@ -354,7 +370,7 @@ def place_problems(cluster: Mapping[str, Any], others: Mapping[str, str]) -> lis
             f"This host has data in {listed}, but no cluster in {folder} (PostgreSQL {cluster['version']}): "
             f"an empty one beside it would look like lost data. {BRING_OVER}"
         ]
-    if configured:
+    if configured and not cluster["copied"]:
         return [
             f"{cluster['config_folder']} belongs to a cluster whose data is not in {configured}. Is its disk "
             f"mounted? If the data is given up for good, remove {cluster['config_folder']} and run again."
@@ -373,12 +389,12 @@ def place_problems(cluster: Mapping[str, Any], others: Mapping[str, str]) -> lis
     return []
 
 
-def running_port(folder: str) -> tuple[int, str]:
-    """Port and socket folder of the server that runs on the data folder; (0, "") where none does."""
+def running_server(folder: str) -> tuple[int, str, int]:
+    """Port, socket folder and process of the server on the data folder; (0, "", 0) where none runs."""
     lines = text(f"{folder}/postmaster.pid").splitlines()
     if len(lines) < 5 or "postgres" not in text(f"/proc/{int(lines[0])}/comm"):
-        return 0, ""
-    return int(lines[3]), lines[4]
+        return 0, "", 0
+    return int(lines[3]), lines[4], int(lines[0])
 
 
 def main() -> None:
@@ -390,6 +406,8 @@ def main() -> None:
         "locale": {"type": "str", "required": True},
         "port": {"type": "int", "required": True},
         "allow_restart": {"type": "bool", "default": False},
+        "unit": {"type": "str", "required": True},
+        "copied": {"type": "bool", "default": False},
     }
     daemon_options: dict[str, Any] = {
         "unit": {"type": "str", "required": True},
@@ -416,21 +434,28 @@ def main() -> None:
     ]
     _code, listing, _error = module.run_command(["ss", "-Hltnp"], check_rc=True)
     units = {int(pid): unit_in(text(f"/proc/{pid}/cgroup")) for pid in re.findall(r"pid=(\d+)", listing)}
-    problems = doubled(daemons) + foreign(listeners_of(listing, units), daemons, module.params["held"])
+    listeners = listeners_of(listing, units)
+    problems = doubled(daemons)
 
-    port = 0
+    port, data, handover = 0, False, False
     cluster = module.params["cluster"]
     if cluster:
-        port, socket_folder = running_port(cluster["data_folder"])
-        problems += cluster_problems(cluster, port)
+        data = os.path.exists(f"{cluster['data_folder']}/PG_VERSION")
+        port, socket_folder, pid = running_server(cluster["data_folder"])
+        handover = port != 0 and unit_in(text(f"/proc/{pid}/cgroup")) != cluster["unit"]
+        listeners = [listener for listener in listeners if listener.pid != pid or not handover]
+        problems += cluster_problems(cluster, port, handover)
         if port:
             problems += chat_problems(module, cluster, port, socket_folder)
+    problems += foreign(listeners, daemons, module.params["held"])
     if problems:
         module.fail_json(msg="\n\n".join([*problems, "Nothing was changed."]))
-    module.exit_json(changed=False, postgresql_port=port)
+    module.exit_json(
+        changed=False, postgresql_data=data, postgresql_handover=handover, postgresql_port=port
+    )
 
 
-def cluster_problems(cluster: Mapping[str, Any], port: int) -> list[str]:
+def cluster_problems(cluster: Mapping[str, Any], port: int, handover: bool) -> list[str]:
     """Why the cluster that is there cannot be adopted, or none be made."""
     folder = cluster["data_folder"]
     if not os.path.exists(f"{folder}/PG_VERSION"):
@@ -446,6 +471,11 @@ def cluster_problems(cluster: Mapping[str, Any], port: int) -> list[str]:
         problems.append(
             f"{cluster['config_folder']} belongs to a cluster in {configured}, and {folder} holds another. "
             f"{BRING_OVER}"
+        )
+    if handover and not cluster["allow_restart"]:
+        problems.append(
+            f"PostgreSQL would be handed over to {cluster['unit']}, by a restart, which postgresql_allow_restart "
+            "forbids. Allow it (common_allow_restart) for this run."
         )
     if port not in (0, cluster["port"]) and not cluster["allow_restart"]:
         problems.append(

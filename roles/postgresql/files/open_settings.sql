@@ -1,6 +1,7 @@
 -- What only a restart brings about, and what PostgreSQL cannot use.
 -- wanted: the settings by name; none stands for those that the files hold. reloaded: false in check mode, where the
--- answer is a prediction: the server's own pending_restart knows nothing yet of what was not written or not reloaded.
+-- answer is a prediction, and under Patroni, which reloads in its own time and puts limits on the command line: the
+-- server's own pending_restart knows nothing yet of what was not written or not reloaded.
 WITH wanted (name, value) AS (
   SELECT key, value FROM json_each_text(%(wanted)s::json)
   UNION ALL
@@ -49,7 +50,9 @@ waiting (name) AS (
   LEFT JOIN spelled ON spelled.name = setting.name
   WHERE NOT %(reloaded)s AND setting.context = 'postmaster'
     AND CASE
-      WHEN spelled.name IS NULL THEN setting.source = 'configuration file' -- its line goes
+      -- Its line goes; patroni.conf's are Patroni's.
+      WHEN spelled.name IS NULL THEN
+        setting.source = 'configuration file' AND coalesce(setting.sourcefile, '') NOT LIKE '%%/patroni.conf'
       -- Many a default stands for a value that is found at the start, such as -1 of wal_buffers.
       WHEN spelled.value = setting.boot_val AND setting.source <> 'configuration file' THEN false
       WHEN setting.vartype IN ('integer', 'real') THEN spelled.value <> setting.setting::float8::text

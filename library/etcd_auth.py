@@ -1,0 +1,258 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Keep etcd's users, each with one prefix of keys, and authentication on."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: etcd_auth
+short_description: Keep etcd's users and authentication
+description:
+  - Keeps the user C(root) and the given users with exactly these passwords, a role of the same name for each
+    that may read and write one prefix of keys and nothing else, and authentication on.
+  - Other users and roles are removed. Passwords are compared by logging in with them.
+  - Uses C(etcdctl), whose arguments never hold a password.
+options:
+  endpoint:
+    description: A member's client URL.
+    type: str
+    required: true
+  ca:
+    description: The authority's certificate.
+    type: path
+    required: true
+  certificate:
+    description: The client's certificate.
+    type: path
+    required: true
+  key:
+    description: The client's private key.
+    type: path
+    required: true
+  root_password:
+    description: Password of the user C(root).
+    type: str
+    required: true
+  users:
+    description: The users beside it.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: The user, and its role.
+        type: str
+        required: true
+      password:
+        description: Its password.
+        type: str
+        required: true
+      prefix:
+        description: What its keys begin with.
+        type: str
+        required: true
+attributes:
+  check_mode:
+    support: full
+    description: Predicts each step; where etcd does not run yet, all of them.
+  diff_mode:
+    support: full
+    description: Shows the steps.
+author:
+  - The project's maintainers (@chatdata)
+"""
+
+EXAMPLES = r"""
+- name: Let in Patroni's user alone
+  etcd_auth:
+    endpoint: https://127.0.0.1:2379
+    ca: /etc/ssl/certs/chat-ca.pem
+    certificate: /etc/ssl/certs/chat.pem
+    key: /etc/ssl/private/chat.key
+    root_password: "{{ etcd_root_password }}"
+    users:
+      - {name: patroni, password: "{{ etcd_patroni_password }}", prefix: /service/}
+"""
+
+RETURN = r"""
+steps:
+  description: What was done, or would be, in words.
+  returned: always
+  type: list
+  elements: str
+"""
+
+import base64
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+# What etcd says to a wrong password, to nobody, to a user without the right, and to a certificate's name that is no user.
+REFUSALS = ("authentication failed", "user name is empty", "permission denied", "user name not found")
+READWRITE = 2  # etcd's authpb.Permission.Type
+Step = tuple[str, list[str], "str | None"]  # what it does, etcdctl's arguments, its standard input
+
+
+class Refused(Exception):
+    """What etcdctl said when it failed."""
+
+
+class Etcdctl:
+    """etcdctl as one user, or as nobody."""
+
+    def __init__(self, module: AnsibleModule, login: str = "") -> None:
+        parameters = module.params
+        self._module = module
+        self._environment = {
+            "ETCDCTL_API": "3",
+            "ETCDCTL_ENDPOINTS": parameters["endpoint"],
+            "ETCDCTL_CACERT": parameters["ca"],
+            "ETCDCTL_CERT": parameters["certificate"],
+            "ETCDCTL_KEY": parameters["key"],
+            "ETCDCTL_DIAL_TIMEOUT": "5s",
+            "ETCDCTL_COMMAND_TIMEOUT": "10s",
+            **({"ETCDCTL_USER": login} if login else {}),
+        }
+
+    def run(self, arguments: Sequence[str], given: str | None = None) -> str:
+        """What it prints. Raises Refused."""
+        code, out, error = self._module.run_command(
+            ["etcdctl", *arguments], data=given, environ_update=self._environment
+        )
+        if code:
+            raise Refused(error.strip().splitlines()[-1] if error.strip() else out.strip())
+        return str(out)
+
+    def ask(self, *arguments: str) -> dict[str, Any]:
+        """What it prints as JSON. Raises Refused."""
+        return dict(json.loads(self.run([*arguments, "--write-out=json"])))
+
+    def refusal(self) -> str:
+        """Why etcd keeps the login out; empty where it lets it in. Raises Refused where it does not answer."""
+        try:
+            self.run(["get", "/"])
+        except Refused as error:
+            if any(word in str(error) for word in REFUSALS):
+                return str(error)
+            raise
+        return ""
+
+    def knows(self) -> bool:
+        """Whether the login's password is the user's. Raises Refused where etcd does not answer."""
+        return "authentication failed" not in self.refusal()
+
+
+def steps_for_role(name: str, prefix: str, permissions: list[dict[str, Any]] | None) -> list[Step]:
+    """What brings a role to exactly its prefix; `permissions` as etcd has them, None without the role."""
+    wanted = (prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1))
+    steps: list[Step] = []
+    if permissions is None:
+        steps.append((f"add the role {name}", ["role", "add", name], None))
+    found = set()
+    for permission in permissions or []:
+        key, end = (base64.b64decode(permission.get(part, "")).decode() for part in ("key", "range_end"))
+        if (key, end) == wanted and permission.get("permType") == READWRITE:
+            found.add(wanted)
+        else:
+            arguments = ["role", "revoke-permission", name, key, *([end] if end else [])]
+            steps.append((f"take {key} from the role {name}", arguments, None))
+    if wanted not in found:
+        arguments = ["role", "grant-permission", name, "--prefix=true", "readwrite", prefix]
+        steps.append((f"give {prefix} to the role {name}", arguments, None))
+    return steps
+
+
+def plan(module: AnsibleModule, etcd: Etcdctl, enabled: bool) -> list[Step]:
+    """The steps that are left to do."""
+    users = {user["name"]: user for user in module.params["users"]}
+    there = etcd.ask("user", "list").get("users") or []
+    roles = etcd.ask("role", "list").get("roles") or []
+    steps: list[Step] = []
+    for name in sorted(set(there) - {"root", *users}):
+        steps.append((f"remove the user {name}", ["user", "delete", name], None))
+    for name in sorted(set(roles) - {"root", *users}):
+        steps.append((f"remove the role {name}", ["role", "delete", name], None))
+    for name, user in users.items():
+        permissions = (etcd.ask("role", "get", name).get("perm") or []) if name in roles else None
+        steps += steps_for_role(name, user["prefix"], permissions)
+    passwords = {"root": module.params["root_password"], **{n: user["password"] for n, user in users.items()}}
+    for name, password in passwords.items():
+        if name not in there:
+            steps.append(
+                (f"add the user {name}", ["user", "add", name, "--interactive=false"], f"{password}\n")
+            )
+        elif not enabled or not Etcdctl(module, f"{name}:{password}").knows():
+            arguments = ["user", "passwd", name, "--interactive=false"]
+            steps.append((f"set the password of {name}", arguments, f"{password}\n"))
+        granted = (etcd.ask("user", "get", name).get("roles") or []) if name in there else []
+        steps += [
+            (f"take the role {role} from {name}", ["user", "revoke-role", name, role], None)
+            for role in granted
+            if role != name
+        ]
+        if name not in granted:
+            steps.append((f"give the role {name} to {name}", ["user", "grant-role", name, name], None))
+    if not enabled:
+        steps.append(("switch authentication on", ["auth", "enable"], None))
+    return steps
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "endpoint": {"type": "str", "required": True},
+            "ca": {"type": "path", "required": True},
+            "certificate": {"type": "path", "required": True},
+            "key": {"type": "path", "required": True},
+            "root_password": {"type": "str", "required": True, "no_log": True},
+            "users": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "password": {"type": "str", "required": True, "no_log": True},
+                    "prefix": {"type": "str", "required": True},
+                },
+            },
+        },
+        supports_check_mode=True,
+    )
+    if module.check_mode and not os.path.exists(module.params["certificate"]):
+        steps: list[Step] = [("add the users and switch authentication on", [], None)]
+    else:
+        steps = _bring(module)
+    module.exit_json(
+        changed=bool(steps),
+        steps=[what for what, _arguments, _given in steps],
+        diff={"before": "", "after": "".join(f"{what}\n" for what, _arguments, _given in steps)},
+    )
+
+
+def _bring(module: AnsibleModule) -> list[Step]:
+    """The steps that were taken, or would be."""
+    nobody = Etcdctl(module)
+    root = Etcdctl(module, f"root:{module.params['root_password']}")
+    try:
+        enabled = bool(nobody.refusal())
+        if enabled and not root.knows():
+            module.fail_json(
+                msg="etcd does not know root by the password in vault_etcd_root_password. Set the one that it "
+                "has, and change it there with etcdctl user passwd root."
+            )
+        steps = plan(module, root if enabled else nobody, enabled)
+        if not module.check_mode:
+            for _what, arguments, given in steps:
+                (root if enabled else nobody).run(arguments, given)
+    except Refused as error:
+        if module.check_mode and "connection refused" in str(error):
+            return [("add the users and switch authentication on", [], None)]
+        module.fail_json(msg=f"{module.params['endpoint']}: {error}")
+    return steps
+
+
+if __name__ == "__main__":
+    main()
