@@ -41,6 +41,12 @@ def networks_of(hostvars: Mapping[str, Any], hosts: Iterable[str], networks: Ite
         ) from error
 
 
+def authorities(addresses: Iterable[str], ports: Iterable[Any]) -> str:
+    """The addresses with their ports, as a URL has them: 192.0.2.1:5432,[2001:db8::1]:5432."""
+    pairs = zip(addresses, ports, strict=True)
+    return ",".join(f"[{address}]:{port}" if ":" in address else f"{address}:{port}" for address, port in pairs)
+
+
 class FilterModule:
     """The filters that the templates of access rules use."""
 
@@ -48,5 +54,6 @@ class FilterModule:
         return {
             "addresses_by_host": addresses_by_host,
             "addresses_of": addresses_of,
+            "authorities": authorities,
             "networks_of": networks_of,
         }
