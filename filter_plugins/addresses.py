@@ -44,7 +44,9 @@ def networks_of(hostvars: Mapping[str, Any], hosts: Iterable[str], networks: Ite
 def authorities(addresses: Iterable[str], ports: Iterable[Any]) -> str:
     """The addresses with their ports, as a URL has them: 192.0.2.1:5432,[2001:db8::1]:5432."""
     pairs = zip(addresses, ports, strict=True)
-    return ",".join(f"[{address}]:{port}" if ":" in address else f"{address}:{port}" for address, port in pairs)
+    return ",".join(
+        f"[{address}]:{port}" if ":" in address else f"{address}:{port}" for address, port in pairs
+    )
 
 
 class FilterModule:

@@ -90,13 +90,13 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-# What etcd says to a wrong password, to nobody, to a user without the right, and to a certificate's name that is no user.
+# What etcd says to a wrong password, to nobody, to a user without the right, to a certificate's unknown name.
 REFUSALS = ("authentication failed", "user name is empty", "permission denied", "user name not found")
 READWRITE = 2  # etcd's authpb.Permission.Type
 Step = tuple[str, list[str], "str | None"]  # what it does, etcdctl's arguments, its standard input
 
 
-class Refused(Exception):
+class EtcdctlError(Exception):
     """What etcdctl said when it failed."""
 
 
@@ -118,30 +118,30 @@ class Etcdctl:
         }
 
     def run(self, arguments: Sequence[str], given: str | None = None) -> str:
-        """What it prints. Raises Refused."""
+        """What it prints. Raises EtcdctlError."""
         code, out, error = self._module.run_command(
             ["etcdctl", *arguments], data=given, environ_update=self._environment
         )
         if code:
-            raise Refused(error.strip().splitlines()[-1] if error.strip() else out.strip())
+            raise EtcdctlError(error.strip().splitlines()[-1] if error.strip() else out.strip())
         return str(out)
 
     def ask(self, *arguments: str) -> dict[str, Any]:
-        """What it prints as JSON. Raises Refused."""
+        """What it prints as JSON. Raises EtcdctlError."""
         return dict(json.loads(self.run([*arguments, "--write-out=json"])))
 
     def refusal(self) -> str:
-        """Why etcd keeps the login out; empty where it lets it in. Raises Refused where it does not answer."""
+        """Why etcd keeps the login out; empty where it lets it in. Raises EtcdctlError for anything else."""
         try:
             self.run(["get", "/"])
-        except Refused as error:
+        except EtcdctlError as error:
             if any(word in str(error) for word in REFUSALS):
                 return str(error)
             raise
         return ""
 
     def knows(self) -> bool:
-        """Whether the login's password is the user's. Raises Refused where etcd does not answer."""
+        """Whether the login's password is the user's. Raises EtcdctlError where etcd does not answer."""
         return "authentication failed" not in self.refusal()
 
 
@@ -240,14 +240,14 @@ def _bring(module: AnsibleModule) -> list[Step]:
         enabled = bool(nobody.refusal())
         if enabled and not root.knows():
             module.fail_json(
-                msg="etcd does not know root by the password in vault_etcd_root_password. Set the one that it "
-                "has, and change it there with etcdctl user passwd root."
+                msg="etcd does not know root by the password in vault_etcd_root_password. Set the one that "
+                "it has, and change it there with etcdctl user passwd root."
             )
         steps = plan(module, root if enabled else nobody, enabled)
         if not module.check_mode:
             for _what, arguments, given in steps:
                 (root if enabled else nobody).run(arguments, given)
-    except Refused as error:
+    except EtcdctlError as error:
         if module.check_mode and "connection refused" in str(error):
             return [("add the users and switch authentication on", [], None)]
         module.fail_json(msg=f"{module.params['endpoint']}: {error}")

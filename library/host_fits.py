@@ -450,9 +450,7 @@ def main() -> None:
     problems += foreign(listeners, daemons, module.params["held"])
     if problems:
         module.fail_json(msg="\n\n".join([*problems, "Nothing was changed."]))
-    module.exit_json(
-        changed=False, postgresql_data=data, postgresql_handover=handover, postgresql_port=port
-    )
+    module.exit_json(changed=False, postgresql_data=data, postgresql_handover=handover, postgresql_port=port)
 
 
 def cluster_problems(cluster: Mapping[str, Any], port: int, handover: bool) -> list[str]:
@@ -474,8 +472,8 @@ def cluster_problems(cluster: Mapping[str, Any], port: int, handover: bool) -> l
         )
     if handover and not cluster["allow_restart"]:
         problems.append(
-            f"PostgreSQL would be handed over to {cluster['unit']}, by a restart, which postgresql_allow_restart "
-            "forbids. Allow it (common_allow_restart) for this run."
+            f"PostgreSQL would be handed over to {cluster['unit']}, by a restart, which "
+            "postgresql_allow_restart forbids. Allow it (common_allow_restart) for this run."
         )
     if port not in (0, cluster["port"]) and not cluster["allow_restart"]:
         problems.append(

@@ -78,13 +78,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible.module_utils.patroni_members import HAS_PATRONI, Failed, Members
+from ansible.module_utils.patroni_members import HAS_PATRONI, Members, PatroniError
 
 SYNCHRONOUS = ("synchronous_mode", "synchronous_mode_strict")
 
 
 def possible(wanted: Mapping[str, Any], current: Mapping[str, Any] | None, copies: bool) -> dict[str, Any]:
-    """The configuration that may hold now: `wanted`, synchronous only where a copy streams or it is so already."""
+    """What may hold now: `wanted`, synchronous only where a copy streams or it is so already."""
     if copies or (current or {}).get("synchronous_mode"):
         return dict(wanted)
     return {name: value for name, value in wanted.items() if name not in SYNCHRONOUS}
@@ -122,7 +122,7 @@ def main() -> None:
         changed = config != cluster.config
         if changed and not module.check_mode:
             members.set_config(config)
-    except Failed as error:
+    except PatroniError as error:
         module.fail_json(msg=str(error))
     module.exit_json(
         changed=changed,
@@ -141,7 +141,8 @@ def _wait(module: AnsibleModule, members: Members) -> None:
     awaited = set(module.params["await_members"])
 
     def missing() -> set[str]:
-        return awaited - members.streaming() - {members.look().leader}
+        left: set[str] = awaited - members.streaming() - {members.look().leader}
+        return left
 
     if not members.await_(lambda: not missing(), timeout_s):
         module.fail_json(

@@ -81,16 +81,16 @@ restart_needed:
 """
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible.module_utils.patroni_members import HAS_PATRONI, Failed, Members
+from ansible.module_utils.patroni_members import HAS_PATRONI, Members, PatroniError
 
 UNIT = "patroni.service"
 
 
 def switch_over(members: Members, member: str, timeout_s: float) -> str:
-    """Hand the primary's part from `member` to a synchronous copy; its name. Raises Failed."""
+    """Hand the primary's part from `member` to a synchronous copy; its name. Raises PatroniError."""
     candidates = sorted(set(members.look().synchronous) & members.streaming() - {member})
     if not candidates:
-        raise Failed(
+        raise PatroniError(
             f"{member} is primary and no synchronous copy streams that could take over. Look at the copies "
             "(patronictl list), and run again."
         )
@@ -98,10 +98,12 @@ def switch_over(members: Members, member: str, timeout_s: float) -> str:
         member, "POST", "/switchover", {"leader": member, "candidate": candidates[0]}, timeout_s
     )
     if code != 200:
-        raise Failed(f"{member} did not hand over to {candidates[0]}: {text} (status {code})")
+        raise PatroniError(f"{member} did not hand over to {candidates[0]}: {text} (status {code})")
     if not members.await_(lambda: member in members.streaming(), timeout_s):
-        raise Failed(f"{member} handed over to {candidates[0]} and does not stream from it after {timeout_s} s")
-    return candidates[0]
+        raise PatroniError(
+            f"{member} handed over to {candidates[0]} and does not stream from it after {timeout_s} s"
+        )
+    return str(candidates[0])
 
 
 def _restart(module: AnsibleModule, members: Members, in_place: bool) -> None:
@@ -109,19 +111,19 @@ def _restart(module: AnsibleModule, members: Members, in_place: bool) -> None:
     if in_place:
         code, text = members.call(member, "POST", "/restart", {}, timeout_s)
         if code != 200:
-            raise Failed(f"{member} did not restart its PostgreSQL: {text} (status {code})")
+            raise PatroniError(f"{member} did not restart its PostgreSQL: {text} (status {code})")
         return
     # Limits that became smaller hold when the primary's word of it has been replayed: then once more.
     for _attempt in range(3):
         module.run_command(["systemctl", "restart", UNIT], check_rc=True)
         if not members.await_(lambda: member in members.streaming(), timeout_s):
-            raise Failed(
-                f"{member} does not stream from the primary {timeout_s} s after its restart; the other members "
-                "were left alone. See journalctl -u patroni."
+            raise PatroniError(
+                f"{member} does not stream from the primary {timeout_s} s after its restart; the other "
+                "members were left alone. See journalctl -u patroni."
             )
         if not members.status(member).get("pending_restart"):
             return
-    raise Failed(f"{member} was restarted, and Patroni still wants it: see patronictl list")
+    raise PatroniError(f"{member} was restarted, and Patroni still wants it: see patronictl list")
 
 
 def main() -> None:
@@ -152,7 +154,7 @@ def main() -> None:
             actions.append("restart")
             if not module.check_mode:
                 _restart(module, members, leads and parameters["in_place"])
-    except Failed as error:
+    except PatroniError as error:
         module.fail_json(msg=str(error), actions=actions)
     module.exit_json(
         changed=bool(actions),

@@ -22,13 +22,13 @@ else:
     HAS_PATRONI = True
 
 
-class Failed(Exception):
+class PatroniError(Exception):
     """What went wrong between us and Patroni or etcd."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """One look at etcd: the primary's name ("" without one), whether it was ever made, the shared configuration."""
+    """One look at etcd: the primary's name ("" without one), whether there ever was one, what all share."""
 
     leader: str
     initialized: bool
@@ -41,7 +41,9 @@ ETCD_S = 20
 
 
 def _give_up(_signal: int, _frame: Any) -> None:
-    raise Failed(f"etcd does not answer within {ETCD_S} s: is a majority of its members up? (etcdctl endpoint health)")
+    raise PatroniError(
+        f"etcd does not answer within {ETCD_S} s: is a majority of its members up? (etcdctl endpoint health)"
+    )
 
 
 class Members:
@@ -63,13 +65,13 @@ class Members:
         try:
             yield
         except PatroniException as error:
-            raise Failed(f"etcd: {error}") from error
+            raise PatroniError(f"etcd: {error}") from error
         finally:
             signal.alarm(0)
             signal.signal(signal.SIGALRM, previous)
 
     def look(self) -> Cluster:
-        """What etcd holds now. Raises Failed."""
+        """What etcd holds now. Raises PatroniError."""
         with self._failures():
             seen = self._dcs.get_cluster()
         return Cluster(
@@ -81,11 +83,13 @@ class Members:
         )
 
     def set_config(self, config: Mapping[str, Any]) -> None:
-        """Replace the shared configuration as a whole. Raises Failed."""
+        """Replace the shared configuration as a whole. Raises PatroniError."""
         with self._failures():
             self._dcs.set_config_value(json.dumps(config, separators=(",", ":")))
 
-    def call(self, member: str, method: str, path: str, body: Any = None, timeout_s: float = 10) -> tuple[int, str]:
+    def call(
+        self, member: str, method: str, path: str, body: Any = None, timeout_s: float = 10
+    ) -> tuple[int, str]:
         """A member's answer: its status and text; (0, why) where it gives none."""
         url = self.look().rest.get(member)
         if not url:
@@ -115,7 +119,7 @@ class Members:
         """Whether `what()` becomes true in time; what fails on the way is tried again."""
         deadline = time.monotonic() + timeout_s
         while True:
-            with contextlib.suppress(Failed):
+            with contextlib.suppress(PatroniError):
                 if what():
                     return True
             if time.monotonic() > deadline:

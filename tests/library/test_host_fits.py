@@ -19,7 +19,7 @@ from library.host_fits import (
     misfit,
     place_problems,
     properties_of,
-    running_port,
+    running_server,
     template_locale,
     unit_in,
 )
@@ -119,19 +119,34 @@ def test_checksums_of_postgresql_15_are_read():
 )
 def test_new_cluster_goes_only_where_nothing_is(tmp_path, content, named):
     content(tmp_path / "main")
-    cluster = {"data_folder": str(tmp_path / "main"), "config_folder": str(tmp_path), "version": "17"}
+    cluster = {
+        "data_folder": str(tmp_path / "main"),
+        "config_folder": str(tmp_path),
+        "version": "17",
+        "copied": False,
+    }
     problems = place_problems(cluster, {})
     assert [named in problem for problem in problems] == ([True] if named else [])
 
 
 def test_configuration_without_its_data_is_refused(tmp_path):
     (tmp_path / "postgresql.conf").write_text("data_directory = '/srv/17/main'\n")
-    cluster = {"data_folder": str(tmp_path / "main"), "config_folder": str(tmp_path), "version": "17"}
+    cluster = {
+        "data_folder": str(tmp_path / "main"),
+        "config_folder": str(tmp_path),
+        "version": "17",
+        "copied": False,
+    }
     assert "/srv/17/main. Is its disk mounted?" in place_problems(cluster, {})[0]
 
 
 def test_cluster_elsewhere_on_the_host_is_no_reason_for_an_empty_one(tmp_path):
-    cluster = {"data_folder": str(tmp_path / "main"), "config_folder": str(tmp_path), "version": "17"}
+    cluster = {
+        "data_folder": str(tmp_path / "main"),
+        "config_folder": str(tmp_path),
+        "version": "17",
+        "copied": False,
+    }
     (said,) = place_problems(cluster, {"/var/lib/postgresql/15/main": "15"})
     assert "/var/lib/postgresql/15/main (PostgreSQL 15)" in said
     assert "pg_upgradecluster" in said
@@ -145,8 +160,8 @@ def test_last_data_directory_counts_and_a_comment_does_not():
 
 def test_server_without_a_process_does_not_run(tmp_path):
     (tmp_path / "postmaster.pid").write_text(f"999999999\n{tmp_path}\n1\n5432\n/run/postgresql\nlocalhost\n")
-    assert running_port(str(tmp_path)) == (0, "")
-    assert running_port(str(tmp_path / "nowhere")) == (0, "")
+    assert running_server(str(tmp_path)) == (0, "", 0)
+    assert running_server(str(tmp_path / "nowhere")) == (0, "", 0)
 
 
 def test_lines_of_ss_become_one_listener_for_each_port_and_process():

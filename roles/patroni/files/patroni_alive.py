@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from pathlib import Path
 
 import yaml
 
@@ -42,8 +43,7 @@ def main_process() -> int:
 
 
 def main() -> None:
-    with open(sys.argv[1], encoding="utf-8") as file:
-        rest = yaml.safe_load(file)["restapi"]
+    rest = yaml.safe_load(Path(sys.argv[1]).read_text())["restapi"]
     url = f"https://{rest['connect_address']}/liveness"
     context = ssl.create_default_context(cafile=rest["cafile"])
     silent_since, failures = 0, 0
