@@ -42,6 +42,24 @@ MONITOR = (
     "+latency|histogram", "+slowlog|get", "+slowlog|len", "+memory|stats",
 )  # fmt: skip
 
+# What Sentinel does to an instance, and a replica to its master.
+SENTINEL = (
+    "+multi", "+slaveof", "+ping", "+exec", "+subscribe", "+config|rewrite", "+role", "+publish", "+info",
+    "+client|setname", "+client|kill", "+script|kill",
+)  # fmt: skip
+REPLICA = ("+psync", "+replconf", "+ping")
+
+# On Sentinel's own port, in the words of its ACL LIST: Sentinels to each other, and clients that ask for the master.
+SENTINEL_PORT = {
+    "default": "off sanitize-payload resetchannels -@all",
+    "chat_admin": "on sanitize-payload {} ~* &* +@all",
+    "chat_sentinel": "on sanitize-payload {} resetchannels &__sentinel__:hello -@all +ping +publish "
+    "+client|setname +sentinel|is-master-down-by-addr",
+    "chat_sentinel_client": "on sanitize-payload {} resetchannels &+switch-master -@all +ping +client|setname "
+    "+sentinel|get-master-addr-by-name +sentinel|masters +sentinel|replicas +sentinel|slaves "
+    "+sentinel|sentinels +subscribe +unsubscribe",
+}
+
 # What each adapter of Socket.IO uses: channels for each namespace ({}), keys, commands.
 ADAPTERS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
     # @socket.io/redis-adapter, createAdapter
@@ -124,6 +142,10 @@ def redis_users(instance: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[st
     }
     for purpose in instance["serves"]:
         users[USERS[purpose]] = purposes[purpose]()
+    if plan.get("replicas"):
+        # On every channel, and it may cut off every client: a failover does.
+        users["chat_sentinel"] = ["resetchannels", "&*", "-@all", *SENTINEL]
+        users["chat_replica"] = ["resetchannels", "-@all", *REPLICA]
     for name, user in instance["users"].items():
         users[name] = _rules(user["keys"], user["channels"], user["commands"], version)
     return users
@@ -164,8 +186,20 @@ def redis_acls(
     }
 
 
+def sentinel_acl(passwords: Mapping[str, str], previous: Mapping[str, str], version: str) -> str:
+    """The text of Sentinel's ACL file: nobody but these users, passwords as SHA-256."""
+    since = "" if version.startswith("7.0") else " ".join(("", *CONNECTION_SINCE_7_2))
+    lines = []
+    for name, rules in sorted(SENTINEL_PORT.items()):
+        known = dict.fromkeys(str(group[name]) for group in (passwords, previous) if name in group)
+        hashes = " ".join(f"#{hashlib.sha256(password.encode()).hexdigest()}" for password in known)
+        setinfo = since if name == "chat_sentinel_client" else ""
+        lines.append(f"user {name} {rules.format(hashes)}{setinfo}\n")
+    return "".join(lines)
+
+
 class FilterModule:
-    """The filter that the role redis uses."""
+    """The filters that the roles redis and redis_sentinel use."""
 
     def filters(self) -> dict[str, Any]:
-        return {"redis_acls": redis_acls}
+        return {"redis_acls": redis_acls, "sentinel_acl": sentinel_acl}

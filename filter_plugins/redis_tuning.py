@@ -3,7 +3,8 @@
 Pure functions over numbers; memory is in MB (2**20 bytes). A table of settings is a dictionary of name and
 {value, why}: the instance's file and the check of the running process are made of the same. An instance is
 one entry of redis_instances; a plan holds what all instances have in common: flavour (redis, valkey),
-version (such as "8.0"), memory_mb, processes (the application's, while a deployment runs), adapters and
+version (such as "8.0"), replicas (others
+that copy each instance; left out for none), memory_mb, processes (the application's, while a deployment runs), adapters and
 namespaces (of Socket.IO), messages_per_s (of each process), message_bytes.
 """
 
@@ -258,6 +259,10 @@ def tune_redis(instance: Mapping[str, Any], plan: Mapping[str, Any]) -> Table:
             "half of maxmemory; past that the client with the most waiting is cut off, not a key evicted",
         ),
     }  # fmt: skip
+    if plan.get("replicas") and persists:
+        # A master that is cut off stops taking tokens that nobody else has.
+        table["min-replicas-to-write"] = _set(1, "persistence: what is acknowledged is to outlive the host")
+        table["min-replicas-max-lag"] = _set(2, "in s: replicas answer every second")
     for name, value in instance["settings"].items():
         table[str(name).lower()] = _set(value, "settings")
     return table
@@ -297,13 +302,15 @@ def _number(name: str, setting: str, table: Table) -> int:
 
 
 def redis_places(names: Iterable[str], flavour: str) -> list[dict[str, str]]:
-    """Each instance's name, unit, socket and the file with its settings."""
+    """Each instance's name, unit, socket, files (with our settings; the daemon's own) and folder of data."""
     return [
         {
             "name": name,
             "unit": f"{flavour}-server@{name}.service",
             "socket": f"/run/{flavour}-{name}/redis.sock",
             "file": f"/etc/{flavour}/chat-{name}.conf",
+            "main": f"/etc/{flavour}/{flavour}-{name}.conf",
+            "data": f"/var/lib/{flavour}/{name}",
         }
         for name in sorted(names)
     ]
@@ -319,6 +326,19 @@ def redis_daemons(instances: Mapping[str, Mapping[str, Any]], flavour: str) -> l
             "configuration": place["file"],
         }
         for place in redis_places(instances, flavour)
+    ]
+
+
+def redis_looked_at(
+    places: Iterable[Mapping[str, str]], instances: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """The instances as the module redis_masters_info takes them."""
+    return [
+        {
+            **{key: place[key] for key in ("name", "socket", "main", "data")},
+            "port": instances[place["name"]]["port"],
+        }
+        for place in places
     ]
 
 
@@ -357,11 +377,15 @@ def redis_compared(instances: Iterable[Mapping[str, Any]]) -> list[dict[str, Any
     ]
 
 
-def redis_files(configured: Iterable[Mapping[str, Any]], flavour: str) -> list[dict[str, Any]]:
+def redis_files(
+    configured: Iterable[Mapping[str, Any]], flavour: str, follows: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
     """The instances' files, as the module config_files takes them.
 
     Redis writes into its main file (CONFIG REWRITE, Sentinel), which is ours only until it exists.
+    `follows`: the address and port of the master of each instance that starts as a copy.
     """
+    follows = follows or {}
     files = []
     for instance in configured:
         name, owned = instance["name"], {"group": flavour, "mode": "0640"}
@@ -371,8 +395,9 @@ def redis_files(configured: Iterable[Mapping[str, Any]], flavour: str) -> list[d
         )
         files += [
             {
-                "path": f"/etc/{flavour}/{flavour}-{name}.conf",
-                "content": f"# Redis writes here. Ours is chat-{name}.conf, which it reads last.\n",
+                "path": instance["main"],
+                "content": f"# Redis writes here. Ours is chat-{name}.conf, which it reads last.\n"
+                + (f"replicaof {follows[name]}\n" if name in follows else ""),
                 "owner": flavour,
                 "once": True,
                 **owned,
@@ -398,6 +423,62 @@ def redis_trials(
         }
         for name in (instance["name"] for instance in configured)
     ]  # fmt: skip
+
+
+def redis_masters(
+    looks: Mapping[str, Mapping[str, Any]], addresses: Mapping[str, str], sentinels: int
+) -> dict[str, dict[str, Any]]:
+    """The address and port of each instance's master: what a majority of Sentinels says, else what the instances show.
+
+    `looks`: what redis_masters_info found on each host that this run reaches, in the inventory's order;
+    `addresses`: of all of Redis's hosts; `sentinels`: how many there are. Raises AnsibleFilterError where
+    nothing tells, or several things do.
+    """
+    names = sorted({name for look in looks.values() for name in look["instances"]})
+    return {
+        name: {
+            "address": _master(name, looks, addresses, sentinels),
+            "port": next(look["instances"][name]["port"] for look in looks.values()),
+        }
+        for name in names
+    }
+
+
+def _master(
+    name: str, looks: Mapping[str, Mapping[str, Any]], addresses: Mapping[str, str], sentinels: int
+) -> str:
+    answers = {
+        sentinel: answer.get(name, "")
+        for look in looks.values()
+        for sentinel, answer in look["sentinels"].items()
+    }
+    votes = [answer for answer in answers.values() if answer]
+    for vote in set(votes):
+        if votes.count(vote) > sentinels // 2:
+            return vote
+    own = {host: look["instances"][name] for host, look in looks.items()}
+    # Where Sentinels are too few to decide, whoever is copied from is the master.
+    shown = sorted({*votes, *(state["copies"] for state in own.values() if state["copies"])})
+    if len(shown) == 1:
+        return shown[0]
+    if shown:
+        raise AnsibleFilterError(
+            f"Redis {name}: no majority of the {sentinels} Sentinels agrees, and {' and '.join(shown)} are each "
+            "taken for the master. Start the Sentinels that are down, wait for a failover to end, and run again"
+        )
+    left_out = sorted(addresses.keys() - looks.keys())
+    if left_out:
+        raise AnsibleFilterError(
+            f"Redis {name}: no Sentinel knows the master, and this run leaves out {', '.join(left_out)}: add "
+            "it to --limit"
+        )
+    having = [host for host, state in own.items() if state["data"]]
+    if len(having) > 1:
+        raise AnsibleFilterError(
+            f"Redis {name}: {' and '.join(having)} each have data of their own, and none copies from another; "
+            "allowed: one. Nothing was thrown away: move the data of all but one away"
+        )
+    return addresses[(having or list(addresses))[0]]
 
 
 def redis_io_threads(cores: int, version: str) -> Setting:
@@ -464,11 +545,14 @@ class FilterModule:
             "redis_compared": redis_compared,
             "redis_configured": redis_configured,
             "redis_daemons": redis_daemons,
+            "redis_file": redis_file,
             "redis_files": redis_files,
             "redis_instance_problems": redis_instance_problems,
             "redis_instances_complete": redis_instances_complete,
             "redis_instances_tuned": redis_instances_tuned,
             "redis_io_threads": redis_io_threads,
+            "redis_looked_at": redis_looked_at,
+            "redis_masters": redis_masters,
             "redis_places": redis_places,
             "redis_trials": redis_trials,
         }

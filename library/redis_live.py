@@ -54,6 +54,10 @@ options:
         description: The ACL file's text.
         type: str
         default: ""
+  secrets:
+    description: Settings of every instance that are passwords, and in no file that is shown.
+    type: dict
+    default: {}
   certificate:
     description: The file with the certificate that Redis is to serve, read again where it serves another.
     type: path
@@ -258,6 +262,7 @@ def main() -> None:
                     "acl": {"type": "str", "default": "", "no_log": True},
                 },
             },
+            "secrets": {"type": "dict", "default": {}, "no_log": True},
             "certificate": {"type": "path", "required": True},
             "certificate_written": {"type": "bool", "default": False},
             "report_only": {"type": "bool", "default": False},
@@ -315,6 +320,7 @@ def _bring(
         login = login if acl else {}  # an empty file leaves everything to everybody
         others, listed = fresh(parameters["server"], wanted, acl, login)
         wanted |= others  # the same values, in the server's own form
+        wanted |= {} if report_only else {name: str(value) for name, value in parameters["secrets"].items()}
     except OSError as error:
         module.fail_json(msg=str(error))
     except (ValueError, redis.exceptions.RedisError) as error:
@@ -329,6 +335,7 @@ def _bring(
         # Redis reads the file again when it is told the same path.
         for name in ("tls-cert-file", "tls-key-file"):
             live[name] = (current[name], wanted[name] + " (read again)")
+    live |= {name: ("(hidden)", "(another)") for name in live.keys() & parameters["secrets"].keys()}
     names = sorted(
         name
         for name in current_users.keys() | wanted_users.keys()

@@ -1,0 +1,200 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Keep an instance of Redis in its place among the copies."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: redis_replica
+short_description: Keep an instance of Redis in its place among the copies
+description:
+  - Makes an instance that copies from nobody, and is not the master, a copy of the master, unless it has data
+    of its own that this would throw away. An instance that copies already is left to Sentinel.
+  - Waits until the instance, where it is a copy, streams from its master.
+options:
+  name:
+    description: The instance's name, which is also the name by which Sentinel knows the master.
+    type: str
+    required: true
+  socket:
+    description: Its unix socket.
+    type: path
+    required: true
+  username:
+    description: An ACL user of the instance, and of Sentinel for O(hand_over), with all rights.
+    type: str
+    required: true
+  password:
+    description: Its password.
+    type: str
+    required: true
+  address:
+    description: The instance's own address.
+    type: str
+    required: true
+  port:
+    description: The port of the instance and of its peers.
+    type: int
+    required: true
+  master:
+    description: The master's address. Without, the instance stays what it is.
+    type: str
+    default: ""
+  hand_over:
+    description: Where the instance is the master, let Sentinel make another one the master.
+    type: bool
+    default: false
+  sentinels:
+    description: The Sentinels' addresses, for O(hand_over).
+    type: list
+    elements: str
+    default: []
+  sentinel_port:
+    description: Their port, with TLS.
+    type: int
+    default: 26379
+  ca:
+    description: The authority that signed the Sentinels' certificates, for O(hand_over).
+    type: path
+  timeout_s:
+    description: For how long to wait, in seconds. A first copy of many tokens takes its time.
+    type: int
+    default: 60
+attributes:
+  check_mode:
+    support: full
+    description: Predicts what would change, and waits for nobody.
+author:
+  - The project's maintainers (@chatdata)
+"""
+
+EXAMPLES = r"""
+- name: Keep the instance a copy
+  redis_replica:
+    name: sessions
+    socket: /run/redis-sessions/redis.sock
+    username: chat_admin
+    password: "{{ redis_chat_admin_password }}"
+    address: 192.0.2.12
+    port: 6380
+    master: 192.0.2.11
+"""
+
+RETURN = r"""
+role:
+  description: What the instance is in the end, master or slave; empty in check mode where it does not run.
+  returned: always
+  type: str
+"""
+
+import os
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.redis_replicas import HAS_REDIS, await_, by_socket, by_tls, replication
+
+if HAS_REDIS:
+    import redis
+
+SENTINEL_CORRECTS_S = 20  # it makes an old master a copy after ten seconds
+
+
+def to_follow(seen: dict[str, str], keys: int, address: str, master: str) -> str:
+    """What an instance lacks to be in its place: nothing (""), to `follow`, or to be `corrected`, having data."""
+    if not master or master == address or seen["role"] != "master":
+        return ""
+    return "corrected" if keys else "follow"
+
+
+def main() -> None:
+    text = {"type": "str", "required": True}
+    module = AnsibleModule(
+        argument_spec={
+            "name": text,
+            "socket": {"type": "path", "required": True},
+            "username": text,
+            "password": {"type": "str", "required": True, "no_log": True},
+            "address": text,
+            "port": {"type": "int", "required": True},
+            "master": {"type": "str", "default": ""},
+            "hand_over": {"type": "bool", "default": False},
+            "sentinels": {"type": "list", "elements": "str", "default": []},
+            "sentinel_port": {"type": "int", "default": 26379},
+            "ca": {"type": "path"},
+            "timeout_s": {"type": "int", "default": 60},
+        },
+        supports_check_mode=True,
+    )
+    options = module.params
+    if module.check_mode and not (HAS_REDIS and os.path.exists(options["socket"])):
+        module.exit_json(changed=False, role="")  # its start is announced
+    if not HAS_REDIS:
+        module.fail_json(msg=missing_required_lib("redis"))
+    try:
+        with by_socket(options["socket"], options["username"], options["password"]) as client:
+            changed = _keep(module, client)
+            role = replication(client)["role"]
+    except redis.exceptions.RedisError as error:
+        module.fail_json(msg=f"{options['socket']}: {error}")
+    module.exit_json(changed=changed, role=role)
+
+
+def _keep(module: AnsibleModule, client: Any) -> bool:
+    """Whether anything was changed, or would be."""
+    options = module.params
+    seen = replication(client)
+    lack = to_follow(seen, client.dbsize(), options["address"], options["master"])
+    hand_over = options["hand_over"] and seen["role"] == "master"
+    if module.check_mode:
+        return bool(lack or hand_over)
+    if lack == "follow":
+        client.execute_command("REPLICAOF", options["master"], options["port"])
+        client.config_rewrite()
+    elif lack and not await_(lambda: replication(client)["role"] != "master", SENTINEL_CORRECTS_S):
+        module.fail_json(
+            msg=f"Redis {options['name']} has data of its own, and the master is {options['master']}. Nothing "
+            "was thrown away: move its data away by hand, or empty it with FLUSHALL."
+        )
+    if hand_over:
+        _hand_over(module, client)
+
+    def streams() -> bool:
+        now = replication(client)
+        return now["role"] == "master" or now["master_link_status"] == "up"
+
+    if not await_(streams, options["timeout_s"]):
+        master = replication(client).get("master_host", "")
+        module.fail_json(
+            msg=f"Redis {options['name']} did not get a copy from {master} within {options['timeout_s']} s: "
+            "see its journal. The next run waits again."
+        )
+    return lack == "follow" or hand_over
+
+
+def _hand_over(module: AnsibleModule, client: Any) -> None:
+    """Let the first Sentinel that can make another instance the master, and wait until this one is a copy."""
+    options, said = module.params, "there is no Sentinel"
+    for address in options["sentinels"]:
+        try:
+            with by_tls(
+                address,
+                options["sentinel_port"],
+                options["username"],
+                options["password"],
+                options["ca"],
+            ) as sentinel:
+                sentinel.execute_command("SENTINEL", "FAILOVER", options["name"])
+                break
+        except redis.exceptions.RedisError as error:
+            said = f"{address}: {error}"
+    else:
+        module.fail_json(msg=f"Redis {options['name']} stays master, and nothing was restarted: {said}")
+    if not await_(lambda: replication(client)["role"] == "slave", options["timeout_s"]):
+        module.fail_json(
+            msg=f"Redis {options['name']} is still master, and was not restarted: no other took over within "
+            f"{options['timeout_s']} s"
+        )
+
+
+if __name__ == "__main__":
+    main()
