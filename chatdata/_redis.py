@@ -14,19 +14,26 @@ from redis import BlockingConnectionPool, Redis
 from redis.asyncio import BlockingConnectionPool as AsyncBlockingConnectionPool
 from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.retry import Retry as AsyncRetry
-from redis.backoff import ExponentialWithJitterBackoff
+from redis.asyncio.sentinel import Sentinel as AsyncSentinel
+from redis.asyncio.sentinel import SentinelConnectionPool as AsyncSentinelConnectionPool
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import ConnectionError as ConnectionLost
 from redis.retry import Retry
+from redis.sentinel import Sentinel, SentinelConnectionPool
 
 __all__ = [
     "AsyncBlockingConnectionPool",
+    "AsyncMasterPool",
     "AsyncRedis",
     "AsyncRetry",
+    "AsyncSentinel",
     "BlockingConnectionPool",
     "Change",
+    "MasterPool",
     "Redis",
     "Retry",
     "Script",
+    "Sentinel",
     "ServerClock",
     "milliseconds",
     "text",
@@ -57,6 +64,20 @@ def options(password: str, ca: str) -> dict[str, Any]:
         "socket_keepalive_options": KEEPALIVE,
         "health_check_interval": 10,
     }
+
+
+# Where another server can take over, a dead one is given up sooner; of the Sentinels, each is asked once: with
+# redis-py's own retries a dead host that is first in the list costs many seconds.
+TAKEN_OVER: dict[str, Any] = {"socket_connect_timeout": 1, "socket_timeout": 2}
+ASKED_ONCE: dict[str, Any] = {"backoff": NoBackoff(), "retries": 0}
+
+
+class MasterPool(SentinelConnectionPool, BlockingConnectionPool):  # type: ignore[misc]
+    """A pool that waits for a connection, each of them to whoever Sentinel says is master."""
+
+
+class AsyncMasterPool(AsyncSentinelConnectionPool, AsyncBlockingConnectionPool):  # type: ignore[misc]
+    """A pool that waits for a connection, each of them to whoever Sentinel says is master."""
 
 
 @dataclass(frozen=True)

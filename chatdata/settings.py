@@ -8,7 +8,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 import psycopg
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from chatdata.errors import SettingsInvalid
@@ -59,6 +59,15 @@ class Settings(BaseSettings):
     redis_socketio_password: SecretStr
     redis_socketio_pool_size: int = Field(ge=0)  # 0: no adapter is used
 
+    # Where Redis is in several copies: who knows the master of each service. The URLs' hosts may be a replica's.
+    redis_sentinels: str | None = None  # HOST:PORT,HOST:PORT
+    redis_sentinel_user: str | None = None
+    redis_sentinel_password: SecretStr | None = None
+    redis_sessions_service: str | None = None
+    redis_realtime_service: str | None = None
+    redis_socketio_service: str | None = None
+    redis_sessions_replicas: int = Field(default=0, ge=0)  # so many have a token before it is handed out
+
     @field_validator("postgresql_url", "postgresql_direct_url")
     @classmethod
     def _of_postgresql(cls, url: str | None) -> str | None:
@@ -89,6 +98,22 @@ class Settings(BaseSettings):
         if not complete or parts.password:
             raise form
         return url
+
+    @field_validator("redis_sentinels")
+    @classmethod
+    def _of_sentinels(cls, value: str | None) -> str | None:
+        if value is not None and not all(_authority(part) for part in value.split(",")):
+            raise ValueError("it must be HOST:PORT, or several with commas between")
+        return value
+
+    @model_validator(mode="after")
+    def _all_of_sentinel(self) -> Self:
+        needed = ("sentinel_user", "sentinel_password", "sessions_service", "realtime_service")
+        lacking = [name for name in needed if getattr(self, f"redis_{name}") is None]
+        if self.redis_sentinels and lacking:
+            names = ", ".join(f"{PREFIX}REDIS_{name.upper()}" for name in lacking)
+            raise ValueError(f"{PREFIX}REDIS_SENTINELS is set, and not {names}")
+        return self
 
     @property
     def prepare_threshold(self) -> int | None:
@@ -123,6 +148,22 @@ class Settings(BaseSettings):
             getattr(self, f"redis_{name}_pool_size"),
         )
 
+    def service(self, name: str) -> str:
+        """The name by which Sentinel knows the server for `name`: sessions, realtime or socketio."""
+        return str(getattr(self, f"redis_{name}_service"))
+
+    def sentinels(self) -> list[tuple[str, int]]:
+        """The Sentinels' hosts and ports; none where Redis is one server."""
+        return [_authority(part) for part in (self.redis_sentinels or "").split(",") if part]  # type: ignore[misc]
+
+    def sentinel_login(self) -> dict[str, str]:
+        """User and password for the Sentinels, as redis-py takes them."""
+        password = self.redis_sentinel_password
+        return {
+            "username": self.redis_sentinel_user or "",
+            "password": password.get_secret_value() if password else "",
+        }
+
     def socketio(self) -> dict[str, Any]:
         """What chatdata.socketio's redis_manager takes: redis_manager(**settings.socketio())."""
         parts = urlsplit(self.redis_socketio_url)
@@ -156,10 +197,22 @@ class Settings(BaseSettings):
             raise SettingsInvalid(_problems(error, chosen)) from None
 
 
+def _authority(text: str) -> tuple[str, int] | None:
+    """Host and port of HOST:PORT; None where it is not that."""
+    try:
+        parts = urlsplit(f"//{text}")
+        return (parts.hostname, parts.port) if parts.hostname and parts.port else None
+    except ValueError:
+        return None
+
+
 def _problems(error: ValidationError, folder: Path) -> str:
     """A line for each value that is missing or wrong."""
     lines = []
     for problem in error.errors(include_url=False, include_context=False, include_input=False):
+        if not problem["loc"]:
+            lines.append(problem["msg"].removeprefix("Value error, "))
+            continue
         name = str(problem["loc"][0])
         if problem["type"] != "missing":
             lines.append(f"{PREFIX}{name.upper()}: {problem['msg'].removeprefix('Value error, ')}")

@@ -273,13 +273,14 @@ def redis_instances_tuned(
 ) -> dict[str, dict[str, Any]]:
     """What the ledgers, the kernel and the checks need of each (complete) instance, as it is really set.
 
-    No password is in it: port, serves, maxmemory_mb, persistence, maxclients, connections (of one process of
+    No password is in it: name, port, serves, maxmemory_mb, persistence, maxclients, connections (of one process of
     the application), pools (the same for each purpose), backlog.
     """
     tuned = {}
     for name, instance in instances.items():
         table = tune_redis(instance, plan)
         tuned[name] = {
+            "name": name,
             "port": instance["port"],
             "serves": instance["serves"],
             "maxmemory_mb": instance["maxmemory_mb"],

@@ -6,13 +6,20 @@ import select
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import psycopg
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from chatdata import _redis
-from chatdata._redis import AsyncBlockingConnectionPool, AsyncRedis, AsyncRetry
+from chatdata._redis import (
+    AsyncBlockingConnectionPool,
+    AsyncMasterPool,
+    AsyncRedis,
+    AsyncRetry,
+    AsyncSentinel,
+)
 from chatdata.errors import Unavailable, postgresql_errors
 from chatdata.settings import Settings
 
@@ -107,12 +114,28 @@ async def _check(connection: AsyncConnection[Any]) -> None:
 
 def _client(settings: Settings, name: str) -> AsyncRedis:
     url, password, size = settings.redis(name)
+    ca = str(settings.ca_path)
+    if settings.redis_sentinels:
+        login, options = settings.sentinel_login(), _redis.options("", ca) | _redis.TAKEN_OVER
+        asked = options | login | {"ssl": True, "retry": AsyncRetry(**_redis.ASKED_ONCE)}
+        return AsyncRedis.from_pool(
+            AsyncMasterPool(
+                settings.service(name),
+                AsyncSentinel(settings.sentinels(), sentinel_kwargs=asked),
+                ssl=True,
+                username=urlsplit(url).username,
+                max_connections=size,
+                timeout=settings.pool_timeout_s,
+                retry=AsyncRetry(**_redis.RETRY),
+                **(options | {"password": password}),
+            )
+        )
     return AsyncRedis.from_pool(
         AsyncBlockingConnectionPool.from_url(
             url,
             max_connections=size,
             timeout=settings.pool_timeout_s,
             retry=AsyncRetry(**_redis.RETRY),
-            **_redis.options(password, str(settings.ca_path)),
+            **_redis.options(password, ca),
         )
     )

@@ -6,13 +6,20 @@ import select
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import psycopg
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
 from chatdata import _redis
-from chatdata._redis import BlockingConnectionPool, Redis, Retry
+from chatdata._redis import (
+    BlockingConnectionPool,
+    MasterPool,
+    Redis,
+    Retry,
+    Sentinel,
+)
 from chatdata.errors import Unavailable, postgresql_errors
 from chatdata.settings import Settings
 
@@ -107,12 +114,28 @@ def _check(connection: Connection[Any]) -> None:
 
 def _client(settings: Settings, name: str) -> Redis:
     url, password, size = settings.redis(name)
+    ca = str(settings.ca_path)
+    if settings.redis_sentinels:
+        login, options = settings.sentinel_login(), _redis.options("", ca) | _redis.TAKEN_OVER
+        asked = options | login | {"ssl": True, "retry": Retry(**_redis.ASKED_ONCE)}
+        return Redis.from_pool(
+            MasterPool(
+                settings.service(name),
+                Sentinel(settings.sentinels(), sentinel_kwargs=asked),
+                ssl=True,
+                username=urlsplit(url).username,
+                max_connections=size,
+                timeout=settings.pool_timeout_s,
+                retry=Retry(**_redis.RETRY),
+                **(options | {"password": password}),
+            )
+        )
     return Redis.from_pool(
         BlockingConnectionPool.from_url(
             url,
             max_connections=size,
             timeout=settings.pool_timeout_s,
             retry=Retry(**_redis.RETRY),
-            **_redis.options(password, str(settings.ca_path)),
+            **_redis.options(password, ca),
         )
     )
