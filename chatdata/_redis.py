@@ -66,17 +66,17 @@ def options(password: str, ca: str) -> dict[str, Any]:
     }
 
 
-# Where another server can take over, a dead one is given up sooner; of the Sentinels, each is asked once: with
-# redis-py's own retries a dead host that is first in the list costs many seconds.
+# Where another server can take over, a dead one is given up sooner; of the Sentinels, each is asked once:
+# with redis-py's own retries a dead host that is first in the list costs many seconds.
 TAKEN_OVER: dict[str, Any] = {"socket_connect_timeout": 1, "socket_timeout": 2}
 ASKED_ONCE: dict[str, Any] = {"backoff": NoBackoff(), "retries": 0}
 
 
-class MasterPool(SentinelConnectionPool, BlockingConnectionPool):  # type: ignore[misc]
+class MasterPool(SentinelConnectionPool, BlockingConnectionPool):
     """A pool that waits for a connection, each of them to whoever Sentinel says is master."""
 
 
-class AsyncMasterPool(AsyncSentinelConnectionPool, AsyncBlockingConnectionPool):  # type: ignore[misc]
+class AsyncMasterPool(AsyncSentinelConnectionPool, AsyncBlockingConnectionPool):
     """A pool that waits for a connection, each of them to whoever Sentinel says is master."""
 
 

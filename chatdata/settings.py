@@ -59,7 +59,7 @@ class Settings(BaseSettings):
     redis_socketio_password: SecretStr
     redis_socketio_pool_size: int = Field(ge=0)  # 0: no adapter is used
 
-    # Where Redis is in several copies: who knows the master of each service. The URLs' hosts may be a replica's.
+    # Where Redis is in several copies: who knows each service's master. The URLs' hosts may be a replica's.
     redis_sentinels: str | None = None  # HOST:PORT,HOST:PORT
     redis_sentinel_user: str | None = None
     redis_sentinel_password: SecretStr | None = None

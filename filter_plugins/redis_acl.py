@@ -49,14 +49,15 @@ SENTINEL = (
 )  # fmt: skip
 REPLICA = ("+psync", "+replconf", "+ping")
 
-# On Sentinel's own port, in the words of its ACL LIST: Sentinels to each other, and clients that ask for the master.
+# On Sentinel's own port, in the words of its ACL LIST: Sentinels to each other, and clients that ask for
+# the master.
 SENTINEL_PORT = {
     "default": "off sanitize-payload resetchannels -@all",
     "chat_admin": "on sanitize-payload {} ~* &* +@all",
     "chat_sentinel": "on sanitize-payload {} resetchannels &__sentinel__:hello -@all +ping +publish "
     "+client|setname +sentinel|is-master-down-by-addr",
-    "chat_sentinel_client": "on sanitize-payload {} resetchannels &+switch-master -@all +ping +client|setname "
-    "+sentinel|get-master-addr-by-name +sentinel|masters +sentinel|replicas +sentinel|slaves "
+    "chat_sentinel_client": "on sanitize-payload {} resetchannels &+switch-master -@all +ping "
+    "+client|setname +sentinel|get-master-addr-by-name +sentinel|masters +sentinel|replicas +sentinel|slaves "
     "+sentinel|sentinels +subscribe +unsubscribe",
 }
 

@@ -3,9 +3,9 @@
 Pure functions over numbers; memory is in MB (2**20 bytes). A table of settings is a dictionary of name and
 {value, why}: the instance's file and the check of the running process are made of the same. An instance is
 one entry of redis_instances; a plan holds what all instances have in common: flavour (redis, valkey),
-version (such as "8.0"), replicas (others
-that copy each instance; left out for none), memory_mb, processes (the application's, while a deployment runs), adapters and
-namespaces (of Socket.IO), messages_per_s (of each process), message_bytes.
+version (such as "8.0"), memory_mb, processes (the application's, while a deployment runs), adapters and
+namespaces (of Socket.IO), messages_per_s (of each process), message_bytes, perhaps replicas (how many copy
+each instance).
 """
 
 from __future__ import annotations
@@ -273,8 +273,8 @@ def redis_instances_tuned(
 ) -> dict[str, dict[str, Any]]:
     """What the ledgers, the kernel and the checks need of each (complete) instance, as it is really set.
 
-    No password is in it: name, port, serves, maxmemory_mb, persistence, maxclients, connections (of one process of
-    the application), pools (the same for each purpose), backlog.
+    No password is in it: name, port, serves, maxmemory_mb, persistence, maxclients, connections (of one
+    process of the application), pools (the same for each purpose), backlog.
     """
     tuned = {}
     for name, instance in instances.items():
@@ -429,11 +429,11 @@ def redis_trials(
 def redis_masters(
     looks: Mapping[str, Mapping[str, Any]], addresses: Mapping[str, str], sentinels: int
 ) -> dict[str, dict[str, Any]]:
-    """The address and port of each instance's master: what a majority of Sentinels says, else what the instances show.
+    """The address and port of each instance's master.
 
-    `looks`: what redis_masters_info found on each host that this run reaches, in the inventory's order;
-    `addresses`: of all of Redis's hosts; `sentinels`: how many there are. Raises AnsibleFilterError where
-    nothing tells, or several things do.
+    What a majority of Sentinels says, else what the instances show. `looks`: what redis_masters_info found
+    on each host that this run reaches; `addresses`: of all of Redis's hosts, in the inventory's order;
+    `sentinels`: how many there are. Raises AnsibleFilterError where nothing tells, or several things do.
     """
     names = sorted({name for look in looks.values() for name in look["instances"]})
     return {
@@ -449,7 +449,7 @@ def _master(
     name: str, looks: Mapping[str, Mapping[str, Any]], addresses: Mapping[str, str], sentinels: int
 ) -> str:
     answers = {
-        sentinel: answer.get(name, "")
+        sentinel: str(answer.get(name, ""))
         for look in looks.values()
         for sentinel, answer in look["sentinels"].items()
     }
@@ -459,25 +459,26 @@ def _master(
             return vote
     own = {host: look["instances"][name] for host, look in looks.items()}
     # Where Sentinels are too few to decide, whoever is copied from is the master.
-    shown = sorted({*votes, *(state["copies"] for state in own.values() if state["copies"])})
+    shown = sorted({*votes, *(str(state["copies"]) for state in own.values() if state["copies"])})
     if len(shown) == 1:
         return shown[0]
     if shown:
         raise AnsibleFilterError(
-            f"Redis {name}: no majority of the {sentinels} Sentinels agrees, and {' and '.join(shown)} are each "
-            "taken for the master. Start the Sentinels that are down, wait for a failover to end, and run again"
+            f"Redis {name}: no majority of the {sentinels} Sentinels agrees, and {' and '.join(shown)} are "
+            "each taken for the master. Start the Sentinels that are down, wait for a failover to end, and "
+            "run again"
         )
     left_out = sorted(addresses.keys() - looks.keys())
     if left_out:
         raise AnsibleFilterError(
-            f"Redis {name}: no Sentinel knows the master, and this run leaves out {', '.join(left_out)}: add "
-            "it to --limit"
+            f"Redis {name}: no Sentinel knows the master, and this run leaves out {', '.join(left_out)}: "
+            "add it to --limit"
         )
     having = [host for host, state in own.items() if state["data"]]
     if len(having) > 1:
         raise AnsibleFilterError(
-            f"Redis {name}: {' and '.join(having)} each have data of their own, and none copies from another; "
-            "allowed: one. Nothing was thrown away: move the data of all but one away"
+            f"Redis {name}: {' and '.join(having)} each have data of their own, and none copies from "
+            "another; allowed: one. Nothing was thrown away: move the data of all but one away"
         )
     return addresses[(having or list(addresses))[0]]
 

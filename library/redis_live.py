@@ -335,7 +335,7 @@ def _bring(
         # Redis reads the file again when it is told the same path.
         for name in ("tls-cert-file", "tls-key-file"):
             live[name] = (current[name], wanted[name] + " (read again)")
-    live |= {name: ("(hidden)", "(another)") for name in live.keys() & parameters["secrets"].keys()}
+    live |= dict.fromkeys(live.keys() & parameters["secrets"].keys(), ("(hidden)", "(another)"))
     names = sorted(
         name
         for name in current_users.keys() | wanted_users.keys()

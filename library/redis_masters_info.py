@@ -92,11 +92,11 @@ EXAMPLES = r"""
 
 RETURN = r"""
 sentinels:
-  description: For each Sentinel that answers, the address of each instance's master; empty where it knows none.
+  description: For each Sentinel that answers, the address of each master; empty where it knows none.
   returned: always
   type: dict
 instances:
-  description: Of each instance its port, the address that it copies from (empty for none), and whether it has data.
+  description: Of each instance its port, what address it copies from (or none), and whether it has data.
   returned: always
   type: dict
 """
@@ -116,7 +116,7 @@ if HAS_REDIS:
 def written_master(text: str) -> str:
     """The address that a configuration file of Redis copies from; empty for none."""
     found = re.findall(r"^\s*(?:replicaof|slaveof)\s+(\S+)\s+\d+", text, re.MULTILINE | re.IGNORECASE)
-    return "" if not found or found[-1] == "no" else str(found[-1])
+    return "" if not found else str(found[-1])
 
 
 def stored(folder: str) -> bool:

@@ -100,7 +100,7 @@ SENTINEL_CORRECTS_S = 20  # it makes an old master a copy after ten seconds
 
 
 def to_follow(seen: dict[str, str], keys: int, address: str, master: str) -> str:
-    """What an instance lacks to be in its place: nothing (""), to `follow`, or to be `corrected`, having data."""
+    """What an instance lacks to be in its place: nothing, to `follow`, or, with data, to be `corrected`."""
     if not master or master == address or seen["role"] != "master":
         return ""
     return "corrected" if keys else "follow"
@@ -152,15 +152,15 @@ def _keep(module: AnsibleModule, client: Any) -> bool:
         client.config_rewrite()
     elif lack and not await_(lambda: replication(client)["role"] != "master", SENTINEL_CORRECTS_S):
         module.fail_json(
-            msg=f"Redis {options['name']} has data of its own, and the master is {options['master']}. Nothing "
-            "was thrown away: move its data away by hand, or empty it with FLUSHALL."
+            msg=f"Redis {options['name']} has data of its own, and the master is {options['master']}. "
+            "Nothing was thrown away: move its data away by hand, or empty it with FLUSHALL."
         )
     if hand_over:
         _hand_over(module, client)
 
     def streams() -> bool:
         now = replication(client)
-        return now["role"] == "master" or now["master_link_status"] == "up"
+        return bool(now["role"] == "master" or now["master_link_status"] == "up")
 
     if not await_(streams, options["timeout_s"]):
         master = replication(client).get("master_host", "")
@@ -174,22 +174,25 @@ def _keep(module: AnsibleModule, client: Any) -> bool:
 def _hand_over(module: AnsibleModule, client: Any) -> None:
     """Let the first Sentinel that can make another instance the master, and wait until this one is a copy."""
     options, said = module.params, "there is no Sentinel"
-    for address in options["sentinels"]:
-        try:
-            with by_tls(
-                address,
-                options["sentinel_port"],
-                options["username"],
-                options["password"],
-                options["ca"],
-            ) as sentinel:
-                sentinel.execute_command("SENTINEL", "FAILOVER", options["name"])
-                break
-        except redis.exceptions.RedisError as error:
-            said = f"{address}: {error}"
-    else:
-        module.fail_json(msg=f"Redis {options['name']} stays master, and nothing was restarted: {said}")
-    if not await_(lambda: replication(client)["role"] == "slave", options["timeout_s"]):
+    login = {name: options[name] for name in ("username", "password", "ca")}
+
+    def begun() -> bool:
+        nonlocal said
+        if replication(client)["role"] == "slave":
+            return True
+        for address in options["sentinels"]:
+            try:
+                with by_tls(address, options["sentinel_port"], **login) as sentinel:
+                    sentinel.execute_command("SENTINEL", "FAILOVER", options["name"])
+                    return True
+            except redis.exceptions.RedisError as error:
+                said = f"{address}: {error}"
+        return False
+
+    # A replica that has just been restarted counts for nothing (NOGOODSLAVE) until Sentinel has seen it.
+    if not await_(begun, options["timeout_s"]):
+        module.fail_json(msg=f"Redis {options['name']} stays master, and was not restarted: {said}")
+    if not await_(lambda: bool(replication(client)["role"] == "slave"), options["timeout_s"]):
         module.fail_json(
             msg=f"Redis {options['name']} is still master, and was not restarted: no other took over within "
             f"{options['timeout_s']} s"

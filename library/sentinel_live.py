@@ -34,7 +34,8 @@ options:
     type: dict
     default: {}
   watched:
-    description: "Each master by its name: C(address), C(port) and what C(SENTINEL SET) knows. Others are forgotten."
+    description:
+      - "Each master by its name: C(address), C(port) and what C(SENTINEL SET) knows. Others are forgotten."
     type: dict
     required: true
   acl:

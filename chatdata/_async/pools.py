@@ -119,9 +119,9 @@ def _client(settings: Settings, name: str) -> AsyncRedis:
         login, options = settings.sentinel_login(), _redis.options("", ca) | _redis.TAKEN_OVER
         asked = options | login | {"ssl": True, "retry": AsyncRetry(**_redis.ASKED_ONCE)}
         return AsyncRedis.from_pool(
-            AsyncMasterPool(
+            AsyncMasterPool(  # type: ignore[no-untyped-call]
                 settings.service(name),
-                AsyncSentinel(settings.sentinels(), sentinel_kwargs=asked),
+                AsyncSentinel(settings.sentinels(), sentinel_kwargs=asked),  # type: ignore[no-untyped-call]
                 ssl=True,
                 username=urlsplit(url).username,
                 max_connections=size,

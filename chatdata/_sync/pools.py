@@ -119,9 +119,9 @@ def _client(settings: Settings, name: str) -> Redis:
         login, options = settings.sentinel_login(), _redis.options("", ca) | _redis.TAKEN_OVER
         asked = options | login | {"ssl": True, "retry": Retry(**_redis.ASKED_ONCE)}
         return Redis.from_pool(
-            MasterPool(
+            MasterPool(  # type: ignore[no-untyped-call]
                 settings.service(name),
-                Sentinel(settings.sentinels(), sentinel_kwargs=asked),
+                Sentinel(settings.sentinels(), sentinel_kwargs=asked),  # type: ignore[no-untyped-call]
                 ssl=True,
                 username=urlsplit(url).username,
                 max_connections=size,

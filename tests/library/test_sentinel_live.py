@@ -1,0 +1,87 @@
+"""What Sentinel's own file and lists say, and where an instance is not in its place."""
+
+from __future__ import annotations
+
+import pytest
+
+from filter_plugins.redis_acl import sentinel_acl
+from library.redis_masters_info import stored, written_master
+from library.redis_replica import to_follow
+from library.sentinel_live import _shown, differences, users, written
+
+FILE = """\
+port 0
+sentinel monitor sessions 192.0.2.1 6380 2
+sentinel auth-user sessions chat_sentinel
+sentinel auth-pass sessions "se#same"
+sentinel known-replica sessions 192.0.2.2 6380
+"""
+
+
+def test_only_the_file_says_the_login():
+    assert written(FILE) == {"sessions": {"auth-user": "chat_sentinel", "auth-pass": "se#same"}}
+
+
+def test_difference_is_in_what_is_wanted_alone_and_shows_no_password():
+    assert differences({"quorum": "1", "runid": "x"}, {"quorum": 2}) == {"quorum": ("1", "2")}
+    assert _shown("sessions auth-pass", "sesame") == "(hidden)"
+    assert _shown("quorum", "2") == "2"
+
+
+@pytest.mark.parametrize(("version", "known"), [("7.0", False), ("8.0", True)])
+def test_users_are_compared_in_whatever_order_their_rules_are(version, known):
+    text = sentinel_acl(
+        dict.fromkeys(["chat_admin", "chat_sentinel", "chat_sentinel_client"], "p"), {}, version
+    )
+    turned = "\n".join(" ".join([*line.split()[:2], *line.split()[:1:-1]]) for line in text.splitlines())
+    assert users(text) == users(turned)
+    assert ("+client|setinfo" in text) == known
+    assert users(text)["default"] == ("-@all", "off", "resetchannels", "sanitize-payload")
+    assert users(text.replace("default off", "default on")) != users(text)
+
+
+def test_two_passwords_of_a_user_may_be_good():
+    passwords = dict.fromkeys(["chat_admin", "chat_sentinel", "chat_sentinel_client"], "p")
+    [line] = [
+        line
+        for line in sentinel_acl(passwords, {"chat_admin": "old"}, "8.0").splitlines()
+        if "chat_admin" in line
+    ]
+    assert line.count("#") == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("", ""),
+        ("replicaof 192.0.2.1 6380\n", "192.0.2.1"),
+        ("replicaof 192.0.2.1 6380\nreplicaof no one\n", "192.0.2.1"),
+        ("# replicaof 192.0.2.1 6380\n", ""),
+        ("slaveof 192.0.2.1 6380\nreplicaof 192.0.2.2 6380\n", "192.0.2.2"),
+    ],
+)
+def test_file_says_whom_an_instance_copies(text, address):
+    assert written_master(text) == address
+
+
+def test_new_instance_has_left_no_data(tmp_path):
+    assert not stored(str(tmp_path / "none"))
+    (tmp_path / "appendonly.aof.1.base.rdb").write_bytes(b"x" * 88)
+    (tmp_path / "appendonly.aof.1.incr.aof").write_bytes(b"")
+    assert not stored(str(tmp_path))
+    (tmp_path / "appendonly.aof.1.incr.aof").write_bytes(b"x" * 200)
+    assert stored(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("role", "keys", "master", "lack"),
+    [
+        ("master", 0, "192.0.2.1", "follow"),
+        ("master", 5, "192.0.2.1", "corrected"),
+        ("master", 5, "192.0.2.2", ""),
+        ("slave", 5, "192.0.2.1", ""),
+        ("master", 0, "", ""),
+    ],
+)
+def test_nothing_that_has_data_is_made_a_copy(role, keys, master, lack):
+    assert to_follow({"role": role}, keys, "192.0.2.2", master) == lack
