@@ -6,6 +6,7 @@ The scenario is `cluster`, or the inventory that CHAT_CLUSTER names.
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -76,6 +77,10 @@ def redis_cli(cluster: Environment, host: str, socket: str, *words: str) -> str:
     )
 
 
+def podman(*words: str) -> None:
+    subprocess.run([*PODMAN, *words], check=True, capture_output=True)
+
+
 def sentinel(cluster: Environment, host: str, *words: str) -> str:
     return redis_cli(cluster, host, "/run/sentinel/sentinel.sock", "SENTINEL", *words)
 
@@ -129,6 +134,10 @@ class Writer:
         self.refused: list[str] = []
         self.longest_gap_s = 0.0
 
+    def __str__(self) -> str:
+        given, refused = len(self.given), len(self.refused)
+        return f"\nlongest gap {self.longest_gap_s:.1f} s; {given} given out, {refused} refused"
+
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Write while the block runs."""
@@ -150,10 +159,7 @@ class Writer:
 
     def lost(self) -> int:
         """How many of the tokens that were given out are unknown now."""
-        unknown = 0
-        for token in self.given:
-            unknown += not self.store.sessions(token.user_id)
-        return unknown
+        return sum(not self.store.sessions(token.user_id) for token in self.given)
 
     def _write(self, ended: threading.Event) -> None:
         last = time.monotonic()
@@ -178,7 +184,8 @@ def test_second_run_changes_nothing_and_stock_sentinel_never_ran(cluster: Enviro
     assert changed(cluster) == {}
     for host in cluster.hosts:
         listening = cluster.shell(host, "ss -Hlnt 'sport = :26379' | awk '{print $4}'").split()
-        assert len(listening) == 2 and not {"0.0.0.0:26379", "[::]:26379", "*:26379"} & set(listening)
+        assert len(listening) == 2
+        assert not {"0.0.0.0:26379", "[::]:26379", "*:26379"} & set(listening)
         # The stock configuration watches mymaster.
         assert "mymaster" not in cluster.shell(host, "journalctl -u redis-sentinel --no-pager -o cat")
         stock = cluster.shell(host, "redis-cli -s /run/sentinel/sentinel.sock SENTINEL MASTERS")
@@ -190,15 +197,13 @@ def test_clients_go_on_when_the_masters_host_is_lost(cluster: Environment, setti
     lost = master(cluster, cluster.hosts[0])
     writer = Writer(settings)
     with writer.writing():
-        os.spawnvp(os.P_WAIT, PODMAN[0], [*PODMAN, "kill", f"{cluster.network}-{lost}"])
+        podman("kill", f"{cluster.network}-{lost}")
         try:
             writer.await_more()
         finally:
-            os.spawnvp(os.P_WAIT, PODMAN[0], [*PODMAN, "start", f"{cluster.network}-{lost}"])
+            podman("start", f"{cluster.network}-{lost}")
     wait(lambda: whole(cluster), "the old master follows the new one")
-    print(
-        f"\nlongest gap {writer.longest_gap_s:.1f} s, given {len(writer.given)}, refused {len(writer.refused)}"
-    )
+    print(writer)
     assert master(cluster, cluster.hosts[0]) != lost
     assert writer.lost() == 0
     assert changed(cluster) == {}
@@ -238,9 +243,7 @@ def test_restarts_go_one_after_the_other_and_the_master_hands_over(
     writer = Writer(settings)
     with writer.writing():
         assert changed(cluster, "-e", "common_allow_restart=true")
-    print(
-        f"\nlongest gap {writer.longest_gap_s:.1f} s, given {len(writer.given)}, refused {len(writer.refused)}"
-    )
+    print(writer)
     after = {host: cluster.redis_runs(host) for host in cluster.hosts}
     assert all(before[host][socket] != after[host][socket] for host in before for socket in before[host])
     assert writer.lost() == 0
