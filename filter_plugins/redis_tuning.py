@@ -259,6 +259,11 @@ def tune_redis(instance: Mapping[str, Any], plan: Mapping[str, Any]) -> Table:
             "half of maxmemory; past that the client with the most waiting is cut off, not a key evicted",
         ),
     }  # fmt: skip
+    if plan.get("replicas"):
+        table["repl-backlog-size"] = _set(
+            min(64, memory // 8) * 1024**2, "a copy that was away for a moment fetches what it lacks, not all"
+        )
+        table["repl-diskless-sync-delay"] = _set(0, "a new master takes no token until a copy has all")
     if plan.get("replicas") and persists:
         # A master that is cut off stops taking tokens that nobody else has.
         table["min-replicas-to-write"] = _set(1, "persistence: what is acknowledged is to outlive the host")

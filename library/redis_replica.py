@@ -88,14 +88,23 @@ role:
 """
 
 import os
+import re
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible.module_utils.redis_replicas import HAS_REDIS, await_, by_socket, by_tls, replication
+from ansible.module_utils.redis_replicas import (
+    HAS_REDIS,
+    await_,
+    by_socket,
+    by_tls,
+    replication,
+    replication_text,
+)
 
 if HAS_REDIS:
     import redis
 
+PAUSE_MS = 8000  # clients wait for so long at most; a failover on request takes a second or two
 SENTINEL_CORRECTS_S = 20  # it makes an old master a copy after ten seconds
 
 
@@ -104,6 +113,13 @@ def to_follow(seen: dict[str, str], keys: int, address: str, master: str) -> str
     if not master or master == address or seen["role"] != "master":
         return ""
     return "corrected" if keys else "follow"
+
+
+def caught_up(text: str) -> bool:
+    """Whether all copies in INFO replication's text have what the master has; without any, nobody has."""
+    offset = re.search(r"^master_repl_offset:(\d+)", text, re.MULTILINE)
+    copies = re.findall(r"^slave\d+:.*state=online,offset=(\d+)", text, re.MULTILINE)
+    return bool(offset and copies) and all(copy == offset[1] for copy in copies if offset)
 
 
 def main() -> None:
@@ -189,10 +205,20 @@ def _hand_over(module: AnsibleModule, client: Any) -> None:
                 said = f"{address}: {error}"
         return False
 
+    # Sentinel does not wait for the copy that it chooses: what another one has acknowledged would be lost.
+    client.execute_command("CLIENT", "PAUSE", PAUSE_MS, "WRITE")
+    if not await_(lambda: caught_up(replication_text(client)), PAUSE_MS / 2000):
+        client.execute_command("CLIENT", "UNPAUSE")
+        module.fail_json(
+            msg=f"Redis {options['name']} stays master, and was not restarted: its copies lag behind"
+        )
     # A replica that has just been restarted counts for nothing (NOGOODSLAVE) until Sentinel has seen it.
-    if not await_(begun, options["timeout_s"]):
+    if not await_(begun, PAUSE_MS / 2000):
+        client.execute_command("CLIENT", "UNPAUSE")
         module.fail_json(msg=f"Redis {options['name']} stays master, and was not restarted: {said}")
-    if not await_(lambda: bool(replication(client)["role"] == "slave"), options["timeout_s"]):
+    taken_over = await_(lambda: bool(replication(client)["role"] == "slave"), options["timeout_s"])
+    client.execute_command("CLIENT", "UNPAUSE")  # a copy refuses writes, and its clients ask Sentinel again
+    if not taken_over:
         module.fail_json(
             msg=f"Redis {options['name']} is still master, and was not restarted: no other took over within "
             f"{options['timeout_s']} s"

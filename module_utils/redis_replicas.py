@@ -58,6 +58,15 @@ def replication(client: Any) -> dict[str, str]:
     return {str(name): str(value) for name, value in client.info("replication").items()}
 
 
+def replication_text(client: Any) -> str:
+    """INFO replication as Redis writes it, a line a value."""
+    lines = []
+    for name, value in client.info("replication").items():
+        shown = ",".join(f"{key}={part}" for key, part in value.items()) if isinstance(value, dict) else value
+        lines.append(f"{name}:{shown}\n")
+    return "".join(lines)
+
+
 def await_(condition: Callable[[], bool], timeout_s: float) -> bool:
     """Whether the condition came true within the time; a server that does not answer yet is waited for."""
     deadline = time.monotonic() + timeout_s
