@@ -188,41 +188,51 @@ def _keep(module: AnsibleModule, client: Any) -> bool:
 
 
 def _hand_over(module: AnsibleModule, client: Any) -> None:
-    """Let the first Sentinel that can make another instance the master, and wait until this one is a copy."""
-    options, said = module.params, "there is no Sentinel"
-    login = {name: options[name] for name in ("username", "password", "ca")}
+    """Let the first Sentinel that can make another instance the master, and follow that one."""
+    options, said, asked = module.params, "there is no Sentinel", ""
+
+    def sentinel(address: str, *words: str) -> Any:
+        login = (options["username"], options["password"], options["ca"])
+        with by_tls(address, options["sentinel_port"], *login) as connection:
+            return connection.execute_command("SENTINEL", *words, options["name"])
 
     def begun() -> bool:
-        nonlocal said
-        if replication(client)["role"] == "slave":
-            return True
+        nonlocal said, asked
         for address in options["sentinels"]:
             try:
-                with by_tls(address, options["sentinel_port"], **login) as sentinel:
-                    sentinel.execute_command("SENTINEL", "FAILOVER", options["name"])
-                    return True
+                sentinel(address, "FAILOVER")
             except redis.exceptions.RedisError as error:
                 said = f"{address}: {error}"
+            else:
+                asked = address
+                return True
         return False
+
+    def followed() -> bool:
+        """Sentinel itself makes an old master a copy only after some 20 s, in which nobody may write."""
+        if replication(client)["role"] == "master":
+            address, port = sentinel(asked, "GET-MASTER-ADDR-BY-NAME")
+            if address == options["address"]:
+                return False
+            client.execute_command("REPLICAOF", address, port)
+            client.config_rewrite()
+        return True
 
     # Sentinel does not wait for the copy that it chooses: what another one has acknowledged would be lost.
     client.execute_command("CLIENT", "PAUSE", PAUSE_MS, "WRITE")
-    if not await_(lambda: caught_up(replication_text(client)), PAUSE_MS / 2000):
+    try:
+        if not await_(lambda: caught_up(replication_text(client)), PAUSE_MS / 4000):
+            problem = "its copies lag behind"
+        # A replica that has just been restarted counts for nothing (NOGOODSLAVE) until Sentinel has seen it.
+        elif not await_(begun, PAUSE_MS / 2000):
+            problem = said
+        elif not await_(followed, PAUSE_MS / 4000):
+            problem = "no other took over"
+        else:
+            return
+    finally:
         client.execute_command("CLIENT", "UNPAUSE")
-        module.fail_json(
-            msg=f"Redis {options['name']} stays master, and was not restarted: its copies lag behind"
-        )
-    # A replica that has just been restarted counts for nothing (NOGOODSLAVE) until Sentinel has seen it.
-    if not await_(begun, PAUSE_MS / 2000):
-        client.execute_command("CLIENT", "UNPAUSE")
-        module.fail_json(msg=f"Redis {options['name']} stays master, and was not restarted: {said}")
-    taken_over = await_(lambda: bool(replication(client)["role"] == "slave"), options["timeout_s"])
-    client.execute_command("CLIENT", "UNPAUSE")  # a copy refuses writes, and its clients ask Sentinel again
-    if not taken_over:
-        module.fail_json(
-            msg=f"Redis {options['name']} is still master, and was not restarted: no other took over within "
-            f"{options['timeout_s']} s"
-        )
+    module.fail_json(msg=f"Redis {options['name']} is still master, and was not restarted: {problem}")
 
 
 if __name__ == "__main__":
