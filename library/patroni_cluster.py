@@ -18,9 +18,8 @@ options:
     type: path
     required: true
   config:
-    description: The configuration.
+    description: The configuration. Without it nothing is changed.
     type: dict
-    required: true
   await_leader:
     description: Wait until a member is primary.
     type: bool
@@ -94,7 +93,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "file": {"type": "path", "required": True},
-            "config": {"type": "dict", "required": True},
+            "config": {"type": "dict"},
             "await_leader": {"type": "bool", "default": False},
             "await_members": {"type": "list", "elements": "str", "default": []},
             "timeout_s": {"type": "int", "default": 60},
@@ -118,8 +117,10 @@ def main() -> None:
         if not module.check_mode:
             _wait(module, members)
         cluster = members.look()
-        config = possible(wanted, cluster.config, bool(cluster.leader and members.streaming()))
-        changed = config != cluster.config
+        if wanted is None:
+            wanted = cluster.config
+        config = possible(wanted or {}, cluster.config, bool(cluster.leader and members.streaming()))
+        changed = config != (cluster.config or {})
         if changed and not module.check_mode:
             members.set_config(config)
     except PatroniError as error:

@@ -97,6 +97,7 @@ from ansible.module_utils.redis_replicas import (
     await_,
     by_socket,
     by_tls,
+    pairs,
     replication,
     replication_text,
 )
@@ -104,7 +105,8 @@ from ansible.module_utils.redis_replicas import (
 if HAS_REDIS:
     import redis
 
-PAUSE_MS = 8000  # clients wait for so long at most; a failover on request takes a second or two
+# What clients wait for at most while a master hands over; all of it takes a second or two.
+LAG_S, BEGIN_S, FOLLOW_S = 2, 3, 8
 SENTINEL_CORRECTS_S = 20  # it makes an old master a copy after ten seconds
 
 
@@ -120,6 +122,11 @@ def caught_up(text: str) -> bool:
     offset = re.search(r"^master_repl_offset:(\d+)", text, re.MULTILINE)
     copies = re.findall(r"^slave\d+:.*state=online,offset=(\d+)", text, re.MULTILINE)
     return bool(offset and copies) and all(copy == offset[1] for copy in copies if offset)
+
+
+def eligible(replica: dict[str, str]) -> bool:
+    """Whether Sentinel would choose the replica: it answers, and its link to the master is up."""
+    return replica["flags"] == "slave" and replica["master-link-status"] == "ok"
 
 
 def main() -> None:
@@ -196,17 +203,26 @@ def _hand_over(module: AnsibleModule, client: Any) -> None:
         with by_tls(address, options["sentinel_port"], *login) as connection:
             return connection.execute_command("SENTINEL", *words, options["name"])
 
-    def begun() -> bool:
+    def ready() -> bool:
+        """Whether a Sentinel would choose a replica; one that was just restarted it has yet to see."""
         nonlocal said, asked
-        for address in options["sentinels"]:
+        for asked in options["sentinels"]:
             try:
-                sentinel(address, "FAILOVER")
+                if any(map(eligible, map(pairs, sentinel(asked, "REPLICAS")))):
+                    return True
+                said = f"{asked} sees no replica that could take over"
             except redis.exceptions.RedisError as error:
-                said = f"{address}: {error}"
-            else:
-                asked = address
-                return True
+                said = f"{asked}: {error}"
         return False
+
+    def begun() -> bool:
+        nonlocal said
+        try:
+            sentinel(asked, "FAILOVER")
+        except redis.exceptions.RedisError as error:
+            said = f"{asked}: {error}"
+            return False
+        return True
 
     def followed() -> bool:
         """Sentinel itself makes an old master a copy only after some 20 s, in which nobody may write."""
@@ -218,21 +234,27 @@ def _hand_over(module: AnsibleModule, client: Any) -> None:
             client.config_rewrite()
         return True
 
-    # Sentinel does not wait for the copy that it chooses: what another one has acknowledged would be lost.
-    client.execute_command("CLIENT", "PAUSE", PAUSE_MS, "WRITE")
-    try:
-        if not await_(lambda: caught_up(replication_text(client)), PAUSE_MS / 4000):
-            problem = "its copies lag behind"
-        # A replica that has just been restarted counts for nothing (NOGOODSLAVE) until Sentinel has seen it.
-        elif not await_(begun, PAUSE_MS / 2000):
-            problem = said
-        elif not await_(followed, PAUSE_MS / 4000):
-            problem = "no other took over"
-        else:
-            return
-    finally:
-        client.execute_command("CLIENT", "UNPAUSE")
-    module.fail_json(msg=f"Redis {options['name']} is still master, and was not restarted: {problem}")
+    def tried() -> str:
+        """What stood in the way; empty where another instance is the master now."""
+        if not await_(lambda: caught_up(replication_text(client)), LAG_S):
+            return "its copies lag behind"
+        if not await_(begun, BEGIN_S):
+            return said
+        return "" if await_(followed, FOLLOW_S) else "no other took over"
+
+    problem = "" if await_(ready, options["timeout_s"]) else said
+    if not problem:
+        # Sentinel does not wait for the copy that it chooses: what another one has would be lost.
+        client.execute_command("CLIENT", "PAUSE", (LAG_S + BEGIN_S + FOLLOW_S) * 1000, "WRITE")
+        try:
+            problem = tried()
+        finally:
+            client.execute_command("CLIENT", "UNPAUSE")
+    if problem:
+        module.fail_json(
+            msg=f"Redis {options['name']} is still master, and was not restarted: {problem}. "
+            "The next run tries again."
+        )
 
 
 if __name__ == "__main__":

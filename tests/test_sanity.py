@@ -25,7 +25,9 @@ def as_collection(folder: Path) -> Path:
     for source, target in (("library", "modules"), ("module_utils", "module_utils")):
         (tree / "plugins" / target).mkdir(parents=True)
         for path in (ROOT / source).glob("*.py"):
-            text = re.sub(r"ansible\.module_utils(?=\.(owned|patroni|redis|yoyo)_)", UTILITIES, path.read_text())
+            text = re.sub(
+                r"ansible\.module_utils(?=\.(owned|patroni|redis|yoyo)_)", UTILITIES, path.read_text()
+            )
             text = re.sub(r"(?<=M\()(?=yoyo_)|(?<=- module: )", "chatdata.tier.", text)
             (tree / "plugins" / target / path.name).write_text(text)
     return tree

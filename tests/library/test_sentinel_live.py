@@ -6,7 +6,7 @@ import pytest
 
 from filter_plugins.redis_acl import sentinel_acl
 from library.redis_masters_info import stored, written_master
-from library.redis_replica import to_follow
+from library.redis_replica import caught_up, eligible, to_follow
 from library.sentinel_live import _shown, differences, users, written
 
 FILE = """\
@@ -85,3 +85,30 @@ def test_new_instance_has_left_no_data(tmp_path):
 )
 def test_nothing_that_has_data_is_made_a_copy(role, keys, master, lack):
     assert to_follow({"role": role}, keys, "192.0.2.2", master) == lack
+
+
+@pytest.mark.parametrize(
+    ("copies", "all_have_it"),
+    [
+        ([], False),
+        ([("online", 50)], True),
+        ([("online", 50), ("online", 49)], False),
+        ([("online", 50), ("wait_bgsave", 0)], True),
+    ],
+)
+def test_master_hands_over_when_its_copies_have_all(copies, all_have_it):
+    lines = [f"slave{i}:ip=x,port=1,state={state},offset={at},lag=0" for i, (state, at) in enumerate(copies)]
+    assert caught_up("\n".join(["master_repl_offset:50", *lines])) == all_have_it
+
+
+@pytest.mark.parametrize(
+    ("flags", "link", "chosen"),
+    [
+        ("slave", "ok", True),
+        ("s_down,slave", "ok", False),
+        ("slave,disconnected", "ok", False),
+        ("slave", "err", False),
+    ],
+)
+def test_only_a_replica_that_answers_and_copies_may_take_over(flags, link, chosen):
+    assert eligible({"flags": flags, "master-link-status": link}) == chosen
