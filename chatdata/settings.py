@@ -24,6 +24,8 @@ CLIENT = {
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
 }
+# Where the contract names several hosts, the next one is a better use of the time.
+CLIENT_OF_SEVERAL = {"connect_timeout": 2, "tcp_user_timeout": 5_000}
 DRIVER_PREPARES_FROM_LIBPQ = 170000
 
 
@@ -134,6 +136,7 @@ class Settings(BaseSettings):
             "password": self.postgresql_password.get_secret_value(),
             "sslrootcert": str(self.ca_path),
             **CLIENT,
+            **(CLIENT_OF_SEVERAL if "," in url else {}),
             "prepare_threshold": 5 if direct else self.prepare_threshold,
             "autocommit": True,
             **overrides,

@@ -1,0 +1,183 @@
+"""What may happen to a cluster: how each fault begins, on which host, and how it ends."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from ..molecule.runs import Environment
+from .nodes import Cluster, Host, until
+
+Act = Callable[[Cluster, Host], None]
+UNDONE_BY_ITSELF_S = 300  # a rule that cuts a host off does not outlive a game day that was killed
+
+
+def nothing(_cluster: Cluster, _host: Host) -> None:
+    """What ends by itself."""
+
+
+def primary(cluster: Cluster) -> Host:
+    return cluster.primary()
+
+
+def sessions_master(cluster: Cluster) -> Host:
+    return cluster.redis_master("sessions")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault of the host that `target` finds; it lasts until writes flow again, and for `lasts_s` at least."""
+
+    begin: Act
+    end: Act = nothing
+    target: Callable[[Cluster], Host] = primary
+    lasts_s: float = 3
+
+
+def kill_host(_cluster: Cluster, host: Host) -> None:
+    """Without a word to anybody, its disks as they are."""
+    if host.container:
+        host.podman("kill", "--signal", "KILL")
+    else:
+        with suppress(subprocess.SubprocessError):  # it cannot answer any more
+            host.run("echo b > /proc/sysrq-trigger", timeout_s=5)
+
+
+def start_host(_cluster: Cluster, host: Host) -> None:
+    if host.container:
+        host.podman("start")
+
+
+def freeze_host(_cluster: Cluster, host: Host) -> None:
+    """Its kernel still answers TCP; nothing else does."""
+    if host.container:
+        host.podman("pause")
+    else:
+        units = "patroni etcd haproxy pgbouncer redis-sentinel redis-server@sessions redis-server@realtime"
+        host.run(
+            f"systemd-run --on-active={UNDONE_BY_ITSELF_S} systemctl thaw {units}; systemctl freeze {units}"
+        )
+
+
+def thaw_host(_cluster: Cluster, host: Host) -> None:
+    if host.container:
+        host.podman("unpause")
+    else:
+        host.run(
+            "systemctl thaw patroni etcd haproxy pgbouncer redis-sentinel redis-server@sessions redis-server@realtime"
+        )
+
+
+def _drop(host: Host, *rules: str) -> None:
+    """Drop what the rules describe, in both directions, until `join` or for some minutes."""
+    chains = "".join(
+        f"chain {hook} {{ type filter hook {hook} priority 0; {'; '.join(rules)}; }}"
+        for hook in ("input", "output")
+    )
+    host.run(
+        f"systemd-run --on-active={UNDONE_BY_ITSELF_S} nft delete table inet gameday; nft -f -",
+        f"table inet gameday {{ {chains} }}\n",
+    )
+
+
+def cut_from_peers(cluster: Cluster, host: Host) -> None:
+    """Its clients still reach it; the other hosts of the cluster do not."""
+    peers = ", ".join(other.address for other in cluster.hosts if other is not host)
+    _drop(host, f"ip saddr {{ {peers} }} drop", f"ip daddr {{ {peers} }} drop")
+
+
+def cut_from_etcd(_cluster: Cluster, host: Host) -> None:
+    """From all members, its own too."""
+    _drop(host, "tcp dport { 2379, 2380 } drop", "tcp sport { 2379, 2380 } drop")
+
+
+def join(_cluster: Cluster, host: Host) -> None:
+    host.run("nft list table inet gameday > /dev/null && nft delete table inet gameday")
+
+
+def kill_postmaster(_cluster: Cluster, host: Host) -> None:
+    host.run("kill -9 $(head -n 1 /var/lib/postgresql/*/main/postmaster.pid)")
+
+
+def stop_patroni(_cluster: Cluster, host: Host) -> None:
+    """As if it hung: PostgreSQL goes on."""
+    host.run("kill -STOP $(systemctl show --property MainPID --value patroni)")
+
+
+def kill_patroni(_cluster: Cluster, host: Host) -> None:
+    host.run("kill -9 $(systemctl show --property MainPID --value patroni)")
+
+
+def stop_etcd_of_others(cluster: Cluster, host: Host) -> None:
+    """No majority is left; the hosts themselves are all there."""
+    for other in cluster.members("etcd"):
+        if other is not host:
+            other.run("systemctl stop etcd")
+
+
+def start_etcd_of_others(cluster: Cluster, host: Host) -> None:
+    for other in cluster.members("etcd"):
+        if other is not host:
+            other.run("systemctl start --no-block etcd")
+
+
+def kill_redis(_cluster: Cluster, host: Host) -> None:
+    host.run(
+        "kill -9 $(systemctl show --property MainPID --value redis-server@sessions redis-server@realtime)"
+    )
+
+
+def switchover(cluster: Cluster, host: Host) -> None:
+    candidate = cluster.synchronous()
+    host.run(
+        "patronictl -c /etc/patroni/config.yml switchover chat --force"
+        f" --leader {host.name} --candidate {candidate.name} || "
+        "patronictl -c /etc/patroni/config.yml switchover chat --force"
+        f" --master {host.name} --candidate {candidate.name}"
+    )
+
+
+def rolling_restart(cluster: Cluster, _host: Host) -> None:
+    """As if the units had changed."""
+    for host in cluster.hosts:
+        host.run(
+            "touch -c /etc/systemd/system/patroni.service.d/chat.conf"
+            " /etc/systemd/system/redis-server@.service.d/chat.conf"
+        )
+    run = Environment(cluster.inventory, "", ()).play(playbook="playbooks/restart.yml")
+    assert run.code == 0, run.failures()
+
+
+def reboot_all(cluster: Cluster, _host: Host) -> None:
+    """All at once, in order: as after a loss of power that was announced."""
+    for host in cluster.hosts:
+        if host.container:
+            host.podman("stop", "--time", "60", "--ignore")
+        else:
+            with suppress(subprocess.SubprocessError):
+                host.run("systemctl reboot")
+    for host in cluster.hosts:
+        start_host(cluster, host)
+
+
+FAULTS = {
+    "kill_host": Fault(kill_host, start_host),
+    "kill_postmaster": Fault(kill_postmaster),
+    "freeze_host": Fault(freeze_host, thaw_host),
+    "stop_patroni": Fault(stop_patroni, lasts_s=25),
+    "kill_patroni": Fault(kill_patroni, lasts_s=10),
+    "cut_from_etcd": Fault(cut_from_etcd, join, lasts_s=40),
+    "cut_from_peers": Fault(cut_from_peers, join, lasts_s=30),
+    "lose_etcd_quorum": Fault(stop_etcd_of_others, start_etcd_of_others, lasts_s=40),
+    "kill_standby": Fault(kill_host, start_host, target=Cluster.synchronous),
+    "switchover": Fault(switchover),
+    "rolling_restart": Fault(rolling_restart),
+    "reboot_all": Fault(reboot_all),
+    "kill_redis_host": Fault(kill_host, start_host, target=sessions_master),
+    "kill_redis": Fault(kill_redis, target=sessions_master),
+    "freeze_redis_host": Fault(freeze_host, thaw_host, target=sessions_master),
+    "cut_redis_host": Fault(cut_from_peers, join, target=sessions_master, lasts_s=15),
+}
+__all__ = ["FAULTS", "Fault", "until"]

@@ -1,0 +1,75 @@
+"""Each fault, while clients write: no acknowledged write is lost, no two nodes accept writes, all comes back."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from chatdata.settings import Settings
+
+from ..molecule.runs import Environment
+from .faults import FAULTS
+from .nodes import Cluster
+from .writers import Rows, Tokens, twice
+
+BOUNCER_PORT = 6432
+
+
+@pytest.fixture
+def table(cluster: Cluster) -> Iterator[None]:
+    """The table of the rows, empty, on a cluster that lacks nothing."""
+    cluster.await_whole()
+    drop = "DROP TABLE IF EXISTS gameday;"
+    cluster.primary().psql(
+        f"{drop} CREATE TABLE gameday (number bigint PRIMARY KEY); GRANT SELECT, INSERT ON gameday TO chat_app"
+    )
+    yield
+    cluster.primary().psql(drop)
+
+
+@pytest.mark.usefixtures("table")
+@pytest.mark.parametrize("name", FAULTS)
+def test_nothing_is_lost(cluster: Cluster, settings: Settings, name: str) -> None:
+    fault = FAULTS[name]
+    host = fault.target(cluster)
+    with Rows(settings, cluster.members("pgbouncer"), BOUNCER_PORT) as rows, Tokens(settings) as tokens:
+        began = time.monotonic()
+        fault.begin(cluster, host)
+        try:
+            rows.flows()
+            tokens.flows()
+            time.sleep(max(0.0, fault.lasts_s - (time.monotonic() - began)))
+        finally:
+            fault.end(cluster, host)
+        rows.flows()
+        tokens.flows()
+        cluster.await_whole()  # while the clients still write: whoever comes back must not take any
+    found = {
+        "fault": name,
+        "host": host.name,
+        "rows": {"gap_s": round(rows.gap_s(), 2), "acknowledged": len(rows.acknowledged), "lost": rows.lost()},
+        "tokens": {
+            "gap_s": round(tokens.gap_s(), 2), "acknowledged": len(tokens.acknowledged), "lost": tokens.lost(),
+        },
+        "by_node": len(rows.by_node),
+        "twice": twice(rows.by_node),
+    }  # fmt: skip
+    cluster.results.parent.mkdir(exist_ok=True)
+    with cluster.results.open("a") as results:
+        results.write(json.dumps(found) + "\n")
+    row, token = found["rows"], found["tokens"]
+    print(
+        f"\n{name} ({host}): without a row for {row['gap_s']} s, {row['acknowledged']} acknowledged,"
+        f" {row['lost']} lost; without a token for {token['gap_s']} s, {token['acknowledged']} acknowledged,"
+        f" {token['lost']} lost; twice {found['twice']}"
+    )
+    assert (row["lost"], token["lost"], found["twice"]) == (0, 0, 0)
+
+    run = Environment(cluster.inventory, "", ()).play()
+    assert run.code == 0, run.failures()
+    assert set(run.changed.values()) == {0}, {
+        host.name: run.changed_tasks(host.name) for host in cluster.hosts
+    }
