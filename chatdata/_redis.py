@@ -16,24 +16,27 @@ from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.asyncio.sentinel import Sentinel as AsyncSentinel
 from redis.asyncio.sentinel import SentinelConnectionPool as AsyncSentinelConnectionPool
+from redis.asyncio.sentinel import SentinelManagedSSLConnection as AsyncSentinelManagedSSLConnection
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import ConnectionError as ConnectionLost
 from redis.retry import Retry
-from redis.sentinel import Sentinel, SentinelConnectionPool
+from redis.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedSSLConnection
 
 __all__ = [
     "AsyncBlockingConnectionPool",
-    "AsyncMasterPool",
     "AsyncRedis",
     "AsyncRetry",
     "AsyncSentinel",
+    "AsyncSentinelConnectionPool",
+    "AsyncSentinelManagedSSLConnection",
     "BlockingConnectionPool",
     "Change",
-    "MasterPool",
     "Redis",
     "Retry",
     "Script",
     "Sentinel",
+    "SentinelConnectionPool",
+    "SentinelManagedSSLConnection",
     "ServerClock",
     "milliseconds",
     "text",
@@ -66,18 +69,9 @@ def options(password: str, ca: str) -> dict[str, Any]:
     }
 
 
-# Where another server can take over, a dead one is given up sooner; of the Sentinels, each is asked once:
-# with redis-py's own retries a dead host that is first in the list costs many seconds.
+# Where another server can take over, a dead one is given up sooner, and each Sentinel is asked once.
 TAKEN_OVER: dict[str, Any] = {"socket_connect_timeout": 1, "socket_timeout": 2}
 ASKED_ONCE: dict[str, Any] = {"backoff": NoBackoff(), "retries": 0}
-
-
-class MasterPool(SentinelConnectionPool, BlockingConnectionPool):
-    """A pool that waits for a connection, each of them to whoever Sentinel says is master."""
-
-
-class AsyncMasterPool(AsyncSentinelConnectionPool, AsyncBlockingConnectionPool):
-    """A pool that waits for a connection, each of them to whoever Sentinel says is master."""
 
 
 @dataclass(frozen=True)

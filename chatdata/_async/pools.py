@@ -13,12 +13,11 @@ from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from chatdata import _redis
+from chatdata._async.sentinel import AsyncMasterConnection, AsyncMasterFinder, AsyncMasterPool
 from chatdata._redis import (
     AsyncBlockingConnectionPool,
-    AsyncMasterPool,
     AsyncRedis,
     AsyncRetry,
-    AsyncSentinel,
 )
 from chatdata.errors import Unavailable, postgresql_errors
 from chatdata.settings import Settings
@@ -121,8 +120,8 @@ def _client(settings: Settings, name: str) -> AsyncRedis:
         return AsyncRedis.from_pool(
             AsyncMasterPool(  # type: ignore[no-untyped-call]
                 settings.service(name),
-                AsyncSentinel(settings.sentinels(), sentinel_kwargs=asked),  # type: ignore[no-untyped-call]
-                ssl=True,
+                AsyncMasterFinder(settings.sentinels(), sentinel_kwargs=asked),  # type: ignore[no-untyped-call]
+                connection_class=AsyncMasterConnection,
                 username=urlsplit(url).username,
                 max_connections=size,
                 timeout=settings.pool_timeout_s,

@@ -15,11 +15,10 @@ from psycopg_pool import ConnectionPool
 from chatdata import _redis
 from chatdata._redis import (
     BlockingConnectionPool,
-    MasterPool,
     Redis,
     Retry,
-    Sentinel,
 )
+from chatdata._sync.sentinel import MasterConnection, MasterFinder, MasterPool
 from chatdata.errors import Unavailable, postgresql_errors
 from chatdata.settings import Settings
 
@@ -121,8 +120,8 @@ def _client(settings: Settings, name: str) -> Redis:
         return Redis.from_pool(
             MasterPool(  # type: ignore[no-untyped-call]
                 settings.service(name),
-                Sentinel(settings.sentinels(), sentinel_kwargs=asked),  # type: ignore[no-untyped-call]
-                ssl=True,
+                MasterFinder(settings.sentinels(), sentinel_kwargs=asked),  # type: ignore[no-untyped-call]
+                connection_class=MasterConnection,
                 username=urlsplit(url).username,
                 max_connections=size,
                 timeout=settings.pool_timeout_s,

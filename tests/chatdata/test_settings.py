@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from chatdata.errors import SettingsInvalid
+from chatdata.pools import AsyncPools, Pools
 from chatdata.settings import Settings
 
 SECRET = "sesame-sesame-sesame"
@@ -29,6 +30,14 @@ LINES = {
     "CHAT_REDIS_REALTIME_POOL_SIZE": "11",
     "CHAT_REDIS_SOCKETIO_URL": "rediss://chat_socketio@[2001:db8::1]:6381",
     "CHAT_REDIS_SOCKETIO_POOL_SIZE": "7",
+}
+SENTINELS = {
+    "CHAT_REDIS_SENTINELS": "203.0.113.11:26379,[2001:db8::1]:26379",
+    "CHAT_REDIS_SENTINEL_USER": "chat_sentinel_client",
+    "CHAT_REDIS_SENTINEL_PASSWORD": SECRET,
+    "CHAT_REDIS_SESSIONS_SERVICE": "sessions",
+    "CHAT_REDIS_REALTIME_SERVICE": "realtime",
+    "CHAT_REDIS_SESSIONS_REPLICAS": "1",
 }
 SECRETS = ("postgresql", "redis_sessions", "redis_realtime", "redis_socketio")
 
@@ -196,3 +205,38 @@ def test_statements_are_prepared_where_pgbouncer_and_libpq_can(
     settings = contract.load(CHAT_POSTGRESQL_PREPARED_STATEMENTS=kept)
     assert settings.postgresql()["prepare_threshold"] == threshold
     assert settings.postgresql(direct=True)["prepare_threshold"] == 5
+
+
+def test_one_of_several_hosts_is_given_up_soon(contract: Contract):
+    several = LINES["CHAT_POSTGRESQL_URL"].replace("203.0.113.11:6432", "203.0.113.11:5000,203.0.113.12:5000")
+    assert contract.load().postgresql()["connect_timeout"] == 10
+    assert contract.load(CHAT_POSTGRESQL_URL=several).postgresql()["connect_timeout"] == 2
+
+
+@pytest.mark.parametrize("pools", [Pools, AsyncPools])
+def test_pools_ask_the_sentinels_that_the_contract_names(contract: Contract, pools: type[Pools | AsyncPools]):
+    settings = contract.load(**SENTINELS)
+    assert settings.redis_sessions_replicas == 1
+    pool = pools(settings).sessions.connection_pool
+    assert (pool.service_name, pool.connection_kwargs["username"]) == ("sessions", "chat_app_sessions")
+    asked = [client.connection_pool.connection_kwargs for client in pool.sentinel_manager.sentinels]
+    assert [(known["host"], known["port"]) for known in asked] == [
+        ("203.0.113.11", 26379),
+        ("2001:db8::1", 26379),
+    ]
+    assert {(known["username"], known["password"]) for known in asked} == {("chat_sentinel_client", SECRET)}
+
+
+@pytest.mark.parametrize("value", [":26379", "203.0.113.11", "203.0.113.11:26379,", "a:b:c"])
+def test_list_of_sentinels_has_hosts_and_ports(contract: Contract, value: str):
+    said = contract.refusal(**{**SENTINELS, "CHAT_REDIS_SENTINELS": value})
+    assert "CHAT_REDIS_SENTINELS: it must be HOST:PORT" in said
+
+
+def test_sentinels_need_a_login_and_names(contract: Contract):
+    lacking = {"CHAT_REDIS_SENTINEL_USER": None, "CHAT_REDIS_REALTIME_SERVICE": None}
+    said = contract.refusal(**{**SENTINELS, **lacking})
+    assert (
+        "CHAT_REDIS_SENTINELS is set, and not CHAT_REDIS_SENTINEL_USER, CHAT_REDIS_REALTIME_SERVICE" in said
+    )
+    assert SECRET not in said

@@ -8,9 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ..molecule.runs import Environment
-from .nodes import Cluster, Host, until
+from .nodes import Cluster, Host
 
 Act = Callable[[Cluster, Host], None]
+UNITS = "patroni etcd haproxy pgbouncer redis-sentinel redis-server@sessions redis-server@realtime"
 UNDONE_BY_ITSELF_S = 300  # a rule that cuts a host off does not outlive a game day that was killed
 
 
@@ -28,7 +29,7 @@ def sessions_master(cluster: Cluster) -> Host:
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault of the host that `target` finds; it lasts until writes flow again, and for `lasts_s` at least."""
+    """A fault of the host that `target` finds; it lasts until writes flow again, for `lasts_s` at least."""
 
     begin: Act
     end: Act = nothing
@@ -55,9 +56,8 @@ def freeze_host(_cluster: Cluster, host: Host) -> None:
     if host.container:
         host.podman("pause")
     else:
-        units = "patroni etcd haproxy pgbouncer redis-sentinel redis-server@sessions redis-server@realtime"
         host.run(
-            f"systemd-run --on-active={UNDONE_BY_ITSELF_S} systemctl thaw {units}; systemctl freeze {units}"
+            f"systemd-run --on-active={UNDONE_BY_ITSELF_S} systemctl thaw {UNITS}; systemctl freeze {UNITS}"
         )
 
 
@@ -65,20 +65,19 @@ def thaw_host(_cluster: Cluster, host: Host) -> None:
     if host.container:
         host.podman("unpause")
     else:
-        host.run(
-            "systemctl thaw patroni etcd haproxy pgbouncer redis-sentinel redis-server@sessions redis-server@realtime"
-        )
+        host.run(f"systemctl thaw {UNITS}")
 
 
 def _drop(host: Host, *rules: str) -> None:
     """Drop what the rules describe, in both directions, until `join` or for some minutes."""
-    chains = "".join(
-        f"chain {hook} {{ type filter hook {hook} priority 0; {'; '.join(rules)}; }}"
-        for hook in ("input", "output")
-    )
+    lines = "\n".join(rules)
+    chains = [
+        f"chain {hook} {{\ntype filter hook {hook} priority 0\n{lines}\n}}" for hook in ("input", "output")
+    ]
     host.run(
-        f"systemd-run --on-active={UNDONE_BY_ITSELF_S} nft delete table inet gameday; nft -f -",
-        f"table inet gameday {{ {chains} }}\n",
+        f"systemd-run --quiet --collect --unit gameday --on-active={UNDONE_BY_ITSELF_S}"
+        " nft delete table inet gameday < /dev/null; nft -f -",
+        "\n".join(["table inet gameday {", *chains, "}\n"]),
     )
 
 
@@ -94,7 +93,7 @@ def cut_from_etcd(_cluster: Cluster, host: Host) -> None:
 
 
 def join(_cluster: Cluster, host: Host) -> None:
-    host.run("nft list table inet gameday > /dev/null && nft delete table inet gameday")
+    host.run("systemctl stop gameday.timer; nft delete table inet gameday")
 
 
 def kill_postmaster(_cluster: Cluster, host: Host) -> None:
@@ -180,4 +179,3 @@ FAULTS = {
     "freeze_redis_host": Fault(freeze_host, thaw_host, target=sessions_master),
     "cut_redis_host": Fault(cut_from_peers, join, target=sessions_master, lasts_s=15),
 }
-__all__ = ["FAULTS", "Fault", "until"]

@@ -21,6 +21,10 @@ PODMAN = ["podman"] if os.geteuid() == 0 else ["sudo", "-n", "podman"]
 PATIENCE_S = 180  # after which a condition counts as never met; nothing is measured by it
 
 
+class CommandError(subprocess.SubprocessError):
+    """What a host said of a command that failed."""
+
+
 class NeverMetError(AssertionError):
     """What was waited for did not come."""
 
@@ -54,11 +58,14 @@ class Host:
         return self.name
 
     def run(self, command: str, given: str = "", timeout_s: float = 60) -> str:
-        """What a shell command prints as root. Raises subprocess.SubprocessError."""
-        return subprocess.run(
+        """What a shell command prints as root. Raises CommandError, subprocess.TimeoutExpired."""
+        done = subprocess.run(
             [*self.ssh_command(), "sudo sh -c", shlex.quote(command)],
-            input=given, capture_output=True, text=True, check=True, timeout=timeout_s,
-        ).stdout.strip()  # fmt: skip
+            input=given, capture_output=True, text=True, check=False, timeout=timeout_s,
+        )  # fmt: skip
+        if done.returncode:
+            raise CommandError(f"{self.name}: {command}: {done.stderr.strip()}")
+        return done.stdout.strip()
 
     def ssh_command(self) -> list[str]:
         """ssh to the host, without what it is to run there."""
@@ -123,7 +130,7 @@ class Cluster:
         return dict(line.split(":", 1) for line in said.splitlines() if ":" in line)
 
     def redis_master(self, instance: str, asked: Host | None = None) -> Host:
-        """The instance's master, as a host's Sentinel says: the first's, or that of the host that is asked."""
+        """The instance's master, as `asked`'s Sentinel says, else the first that answers."""
         for host in [asked] if asked else self.members("redis_sentinel"):
             with suppress(subprocess.SubprocessError):
                 said = self.redis_cli(
@@ -135,9 +142,7 @@ class Cluster:
     def lacking(self) -> str:
         """What the cluster lacks to be whole; empty where it lacks nothing."""
         copies = len(self.members("postgresql")) - 1
-        streaming = self.primary().psql(
-            "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND application_name <> 'pg_basebackup'"
-        )
+        streaming = self.primary().psql("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'")
         if int(streaming) != copies:
             return f"{streaming} of {copies} copies of PostgreSQL stream"
         self.synchronous()

@@ -1,10 +1,11 @@
-"""Each fault, while clients write: no acknowledged write is lost, no two nodes accept writes, all comes back."""
+"""Each fault, while clients write: no acknowledged write is lost, and all comes back by itself."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -22,12 +23,17 @@ BOUNCER_PORT = 6432
 def table(cluster: Cluster) -> Iterator[None]:
     """The table of the rows, empty, on a cluster that lacks nothing."""
     cluster.await_whole()
-    drop = "DROP TABLE IF EXISTS gameday;"
     cluster.primary().psql(
-        f"{drop} CREATE TABLE gameday (number bigint PRIMARY KEY); GRANT SELECT, INSERT ON gameday TO chat_app"
+        "CREATE TABLE gameday (number bigint PRIMARY KEY); GRANT SELECT, INSERT ON gameday TO chat_app"
     )
     yield
-    cluster.primary().psql(drop)
+    cluster.primary().psql("DROP TABLE gameday")
+
+
+def figures(writer: Rows | Tokens) -> dict[str, Any]:
+    """What became of a writer's writes."""
+    written = len(writer.acknowledged)
+    return {"gap_s": round(writer.gap_s(), 2), "acknowledged": written, "lost": writer.lost()}
 
 
 @pytest.mark.usefixtures("table")
@@ -50,13 +56,11 @@ def test_nothing_is_lost(cluster: Cluster, settings: Settings, name: str) -> Non
     found = {
         "fault": name,
         "host": host.name,
-        "rows": {"gap_s": round(rows.gap_s(), 2), "acknowledged": len(rows.acknowledged), "lost": rows.lost()},
-        "tokens": {
-            "gap_s": round(tokens.gap_s(), 2), "acknowledged": len(tokens.acknowledged), "lost": tokens.lost(),
-        },
+        "rows": figures(rows),
+        "tokens": figures(tokens),
         "by_node": len(rows.by_node),
         "twice": twice(rows.by_node),
-    }  # fmt: skip
+    }
     cluster.results.parent.mkdir(exist_ok=True)
     with cluster.results.open("a") as results:
         results.write(json.dumps(found) + "\n")
@@ -68,6 +72,8 @@ def test_nothing_is_lost(cluster: Cluster, settings: Settings, name: str) -> Non
     )
     assert (row["lost"], token["lost"], found["twice"]) == (0, 0, 0)
 
+
+def test_a_run_afterwards_changes_nothing(cluster: Cluster) -> None:
     run = Environment(cluster.inventory, "", ()).play()
     assert run.code == 0, run.failures()
     assert set(run.changed.values()) == {0}, {

@@ -1,4 +1,4 @@
-"""Clients that write all the time, by the contract of the application's hosts, and remember what was acknowledged."""
+"""Clients that write all the time, by the application's contract, and remember what was acknowledged."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ class Rows(Writer):
             self._busy.pop(id(connection), None)
 
     def _cut_what_hangs(self) -> None:
-        """A host that is frozen still holds its connections: whoever waits for it has to give up by himself."""
+        """A frozen host still holds its connections: whoever waits for it has to give up by himself."""
         while not self._over.wait(0.2):
             for sent, connection in list(self._busy.values()):
                 if time.monotonic() - sent > TIMEOUT_S:

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import yaml
 
-PAUSE_S = 3
-ANSWER_S = 3
+PAUSE_S = 1
+ANSWER_S = 2
 FAILURES = 2
 
 

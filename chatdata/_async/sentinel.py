@@ -1,0 +1,65 @@
+"""A pool of connections to whoever is master, by what the Sentinels say together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from redis.exceptions import ConnectionError as ConnectionLost
+from redis.exceptions import ResponseError, TimeoutError
+from redis.sentinel import MasterNotFoundError
+
+from chatdata._redis import (
+    AsyncBlockingConnectionPool,
+    AsyncSentinel,
+    AsyncSentinelConnectionPool,
+    AsyncSentinelManagedSSLConnection,
+)
+
+
+class AsyncMasterFinder(AsyncSentinel):
+    """Takes the word of the newest failover, where redis-py takes that of the first Sentinel.
+
+    One that is cut off from the others goes on naming the old master, which may still answer.
+    """
+
+    async def discover_master(self, service_name: str) -> tuple[str, int]:
+        """Host and port. Asks until a majority agrees; whoever did not answer is asked last the next time."""
+        answers: list[tuple[int, tuple[str, int]]] = []  # the failover's number, and the master since then
+        silent = []
+        for sentinel in list(self.sentinels):
+            try:
+                masters: Any = await sentinel.sentinel_masters()
+            except (ConnectionLost, TimeoutError):
+                silent.append(sentinel)
+                continue
+            state = masters.get(service_name)
+            if state and self._usable(state, service_name):
+                answers.append((state["config-epoch"], (state["ip"], state["port"])))
+                if answers.count(answers[-1]) > len(self.sentinels) // 2:
+                    break
+        if silent:
+            self.sentinels = [known for known in self.sentinels if known not in silent] + silent
+        if not answers:
+            raise MasterNotFoundError(f"no Sentinel names a master of {service_name} that answers")
+        return max(answers)[1]
+
+    def _usable(self, state: dict[str, Any], service_name: str) -> bool:
+        return bool(self.check_master_state(state, service_name))  # type: ignore[no-untyped-call,unused-ignore]
+
+
+class AsyncMasterConnection(AsyncSentinelManagedSSLConnection):
+    """Given up when its server has lost its replicas: another one may have been made master meanwhile."""
+
+    async def read_response(self, *arguments: Any, **options: Any) -> Any:
+        """A reply. Raises redis-py's ConnectionError for NOREPLICAS, as it does itself for READONLY."""
+        try:
+            return await super().read_response(*arguments, **options)
+        except ResponseError as error:
+            if str(error).startswith("NOREPLICAS"):
+                await self.disconnect()  # type: ignore[no-untyped-call,unused-ignore]
+                raise ConnectionLost(str(error)) from error
+            raise
+
+
+class AsyncMasterPool(AsyncSentinelConnectionPool, AsyncBlockingConnectionPool):
+    """A pool that waits for a connection, each of them to whoever is master."""
