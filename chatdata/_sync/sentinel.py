@@ -52,6 +52,8 @@ class MasterConnection(SentinelManagedSSLConnection):
 
     def read_response(self, *arguments: Any, **options: Any) -> Any:
         """A reply. Raises redis-py's ConnectionError for NOREPLICAS, as it does itself for READONLY."""
+        # Here redis-py keeps one that timed out, and the late reply would be taken for the next command's.
+        options.setdefault("disconnect_on_error", True)
         try:
             return super().read_response(*arguments, **options)
         except ResponseError as error:

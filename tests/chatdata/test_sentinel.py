@@ -89,6 +89,21 @@ def test_master_that_is_down_is_none(twin):
         done(down.discover_master("sessions"))
 
 
+def test_connection_that_timed_out_is_closed(twin, monkeypatch):
+    _, connection_class, sentinel_class, module = twin
+    given = []
+
+    async def read_later(*_: Any, **options: Any) -> None:
+        given.append(options)
+
+    read = read_later if sentinel_class is AsyncSentinel else lambda *_, **options: given.append(options)
+    monkeypatch.setattr(module.SentinelManagedSSLConnection, "read_response", read)
+    connection = connection_class.__new__(connection_class)
+    done(connection.read_response())
+    done(connection.read_response(disconnect_on_error=False))
+    assert [options["disconnect_on_error"] for options in given] == [True, False]
+
+
 @pytest.mark.parametrize(
     ("said", "given_up"), [("NOREPLICAS Not enough good replicas to write.", True), ("WRONGTYPE no", False)]
 )

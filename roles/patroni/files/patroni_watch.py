@@ -1,0 +1,173 @@
+"""Watch over Patroni: kill it where it hangs, and let go of a primary that is lost.
+
+**It hangs.** Its /liveness answers 503, or nothing, when its main loop has not come round within ttl. It
+is killed and started anew by its unit; PostgreSQL runs on meanwhile.
+
+**The primary is lost.** Patroni itself waits until the primary's key in etcd has run out: ttl is 20 s at
+least. Only a fence makes it safe to be faster, and strict synchronous replication is one: the primary
+acknowledges no write that its synchronous copy does not have, so it acknowledges nothing any more once
+that copy is primary itself, whether the old one is dead, frozen or cut off. So this copy alone, and
+nobody else, deletes the key, when all of these hold: etcd (a majority of it) still names it as the copy
+for which the primary waits; it gets no WAL; the primary's Patroni does not answer; and the primary has
+not renewed its key for longer than its loop takes, which it would if only the way between the two were
+broken. The deletion fails if the primary, or who waits for whom, has changed meanwhile. What remains: a
+client that is cut off together with an old primary may read from it, and wait in vain for a write, until
+that one's own Patroni gives up (ttl at most); and a session that has switched synchronous_commit off is
+not protected, as in any failover.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import time
+import urllib.request
+from typing import Any
+
+import psycopg
+
+try:
+    from patroni.config import Config
+    from patroni.dcs import get_dcs
+    from patroni.dcs.etcd3 import base64_encode
+except ImportError:  # where its functions are tested
+    pass
+
+PAUSE_S = 1
+ANSWER_S = 2
+FAILURES = 2
+LATE_S = 3  # beyond its loop, before the primary counts as one that does not renew its key
+ETCD_S = 8
+
+# Whether this is a copy that gets nothing.
+STARVED = """
+SELECT pg_is_in_recovery() AND NOT EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')
+"""
+
+
+def answers(url: str, context: ssl.SSLContext) -> bool:
+    """Whether Patroni says there that its main loop comes round."""
+    try:
+        with urllib.request.urlopen(url, timeout=ANSWER_S, context=context) as answer:  # noqa: S310  our own https
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def main_process() -> int:
+    """Patroni's process; 0 where its unit does not run."""
+    shown = subprocess.run(
+        ["/usr/bin/systemctl", "show", "--property=MainPID", "--value", "patroni.service"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return int(shown.stdout)
+
+
+def starved() -> bool:
+    """Whether the PostgreSQL of this host is a copy that gets nothing; no where it does not answer."""
+    try:
+        with psycopg.connect("dbname=postgres", connect_timeout=ANSWER_S) as connection:
+            row = connection.execute(STARVED).fetchone()
+            return bool(row and row[0])
+    except psycopg.Error:
+        return False
+
+
+def fenced(cluster: Any, member: str) -> bool:
+    """Whether each write waits for `member`, and nobody has other plans; `cluster` is Patroni's."""
+    config = cluster.config.data if cluster.config else {}
+    return bool(
+        config.get("synchronous_mode")
+        and config.get("synchronous_mode_strict")
+        and not config.get("pause")
+        and not cluster.failover
+        and cluster.leader
+        and cluster.leader.name
+        and cluster.sync
+        and cluster.sync.leader == cluster.leader.name
+        and member in cluster.sync.members
+    )
+
+
+def silent_s(dcs: Any, lease: str) -> int:
+    """For how long the holder of an etcd lease has not renewed it."""
+    lease_now = dcs._client.call_rpc("/lease/timetolive", {"ID": lease})
+    return int(lease_now.get("grantedTTL", 0)) - int(lease_now.get("TTL", 0))
+
+
+def let_go(dcs: Any, cluster: Any) -> bool:
+    """Delete the leader's key, unless it or the synchronous copy is another one by now."""
+    leader, sync = base64_encode(dcs.leader_path), base64_encode(dcs.sync_path)
+    same = [
+        {"key": leader, "target": "MOD", "mod_revision": cluster.leader[0]},
+        {"key": sync, "target": "MOD", "mod_revision": cluster.sync[0]},
+    ]
+    done = dcs._client.call_rpc(
+        "/kv/txn", {"compare": same, "success": [{"request_delete_range": {"key": leader}}]}
+    )
+    return bool(done.get("succeeded"))
+
+
+def _too_long(_signal: int, _frame: Any) -> None:
+    raise TimeoutError("etcd does not answer")
+
+
+class Watch:
+    """This member's watch over the primary."""
+
+    def __init__(self, path: str) -> None:
+        logging.disable(logging.CRITICAL)  # Patroni's own log has its words
+        signal.signal(signal.SIGALRM, _too_long)  # its library tries for ever
+        self.configuration = Config(path, validator=None).copy()
+        self.configuration["patronictl"] = True  # no threads in the background
+
+    def look(self, context: ssl.SSLContext) -> None:
+        """Let go of the primary if it is lost."""
+        name = self.configuration["name"]
+        signal.alarm(ETCD_S)
+        try:
+            dcs = get_dcs(self.configuration)
+            cluster = dcs.get_cluster()
+            if not fenced(cluster, name):
+                return
+            late_s = int(cluster.config.data["loop_wait"]) + LATE_S
+            rest = cluster.leader.data["api_url"].rsplit("/", 1)[0]
+            if silent_s(dcs, cluster.leader.session) < late_s or answers(f"{rest}/liveness", context):
+                return
+            if let_go(dcs, cluster):
+                print(f"{cluster.leader.name} is lost, and waits for {name}: its key is deleted", flush=True)
+        except Exception as error:  # whatever etcd's client raises: the next look tells more
+            print(f"The primary gives no WAL, and etcd cannot be asked: {error}", flush=True)
+        finally:
+            signal.alarm(0)
+
+
+def main() -> None:
+    watch = Watch(sys.argv[1])
+    rest = watch.configuration["restapi"]
+    context = ssl.create_default_context(cafile=rest["cafile"])
+    silent_since, failures = 0, 0
+    while True:
+        time.sleep(PAUSE_S)
+        if answers(f"https://{rest['connect_address']}/liveness", context):
+            failures = 0
+            if starved():
+                watch.look(context)
+            continue
+        process = main_process()
+        failures = failures + 1 if process == silent_since else 1  # a new process has time to start
+        silent_since = process
+        if process and failures >= FAILURES:
+            print(f"Patroni (process {process}) did not answer {failures} times: it is killed", flush=True)
+            os.kill(process, signal.SIGKILL)
+            failures = 0
+
+
+if __name__ == "__main__":
+    main()
