@@ -1,6 +1,6 @@
 # Run `make help` for what there is. Every target prepares what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help up down test lint unit molecule verify bench environment requirements
+.PHONY: help up down test test-all lint unit molecule verify bench environment requirements
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 NAME ?=
@@ -18,13 +18,17 @@ down: ## remove staging's containers and network, nothing else
 
 test: lint unit molecule ## everything that proves it: lint, unit tests, molecule
 
+test-all: test ## the same, then every fault of a game day on clusters of both Debians (an hour more)
+	@for release in trixie bookworm; do \
+	  CHAT_RELEASE=$$release CHAT_FAULTS=nothing molecule test --scenario-name cluster || exit 1; done
+
 lint: ## ansible-lint, yamllint, ruff, mypy, shellcheck, squawk, sqlfluff
 	@bin/setup dev
 	ruff check .
 	ruff format --check .
 	mypy
 	yamllint --strict .
-	shellcheck bin/setup bin/up bin/environment bin/secret molecule/shared/image.sh .ci/run
+	shellcheck bin/setup bin/up bin/environment bin/redis bin/secret molecule/shared/image.sh .ci/run
 	squawk migrations/[0-9]*.sql
 	sqlfluff lint --nocolor --disable-progress-bar migrations
 	ansible-lint --offline
@@ -36,7 +40,7 @@ unit: ## what needs no host
 	  tests/library/test_host_fits.py tests/library/test_kernel_live.py tests/library/test_redis_live.py \
 	  tests/library/test_sentinel_live.py tests/library/test_service_current.py
 
-molecule: ## both Debians: bare, killed, converged, changed by hand, verified; the migration module; the runbook
+molecule: ## both Debians: bare, killed, converged, changed by hand, verified; a cluster that loses hosts; the migration module; the runbook
 	@bin/setup dev
 	molecule test --all
 

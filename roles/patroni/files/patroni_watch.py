@@ -41,11 +41,12 @@ PAUSE_S = 1
 ANSWER_S = 2
 FAILURES = 2
 LATE_S = 3  # beyond its loop, before the primary counts as one that does not renew its key
-ETCD_S = 8
+ETCD_S = 5
 
-# Whether this is a copy that gets nothing.
+# Of a copy that gets nothing, from whom it would.
 STARVED = """
-SELECT pg_is_in_recovery() AND NOT EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')
+SELECT current_setting('primary_conninfo') WHERE pg_is_in_recovery()
+  AND NOT EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')
 """
 
 
@@ -69,14 +70,14 @@ def main_process() -> int:
     return int(shown.stdout)
 
 
-def starved() -> bool:
-    """Whether the PostgreSQL of this host is a copy that gets nothing; no where it does not answer."""
+def starved_of() -> str:
+    """The address from which this host's PostgreSQL gets nothing; empty where all is well, or it is down."""
     try:
         with psycopg.connect("dbname=postgres", connect_timeout=ANSWER_S) as connection:
             row = connection.execute(STARVED).fetchone()
-            return bool(row and row[0])
+        return str(psycopg.conninfo.conninfo_to_dict(row[0]).get("host", "")) if row else ""
     except psycopg.Error:
-        return False
+        return ""
 
 
 def fenced(cluster: Any, member: str) -> bool:
@@ -127,12 +128,14 @@ class Watch:
         self.configuration = Config(path, validator=None).copy()
         self.configuration["patronictl"] = True  # no threads in the background
 
-    def look(self, context: ssl.SSLContext) -> None:
-        """Let go of the primary if it is lost."""
-        name = self.configuration["name"]
+    def look(self, primary: str, context: ssl.SSLContext) -> None:
+        """Let go of the primary, which has this address, if it is lost."""
+        name, etcd = self.configuration["name"], self.configuration["etcd3"]
+        # Of a host that froze, etcd accepts connections, and answers nothing.
+        others = [host for host in etcd["hosts"] if not host.startswith(f"{primary}:")]
         signal.alarm(ETCD_S)
         try:
-            dcs = get_dcs(self.configuration)
+            dcs = get_dcs({**self.configuration, "etcd3": {**etcd, "hosts": others, "use_proxies": True}})
             cluster = dcs.get_cluster()
             if not fenced(cluster, name):
                 return
@@ -157,8 +160,8 @@ def main() -> None:
         time.sleep(PAUSE_S)
         if answers(f"https://{rest['connect_address']}/liveness", context):
             failures = 0
-            if starved():
-                watch.look(context)
+            if primary := starved_of():
+                watch.look(primary, context)
             continue
         process = main_process()
         failures = failures + 1 if process == silent_since else 1  # a new process has time to start
