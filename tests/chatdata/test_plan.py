@@ -34,7 +34,7 @@ def everything(plan):
     return [list(kind) for kind in (rows.users(), rows.rooms(), rows.memberships(), rows.messages())]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(plans)
 def test_the_same_plan_has_the_same_rows_as_many_as_it_counts(plan):
     made = everything(plan)
@@ -58,7 +58,7 @@ def test_rows_are_the_same_in_another_process():
     assert len(said) == 1
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(plans)
 def test_rows_are_what_the_application_itself_could_have_written(plan):
     users, rooms, memberships, messages = everything(plan)
@@ -93,7 +93,7 @@ def test_rows_are_what_the_application_itself_could_have_written(plan):
 
 
 @given(plans, plans)
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 def test_two_plans_share_no_id_and_no_name(one, other):
     if one == other:
         return
