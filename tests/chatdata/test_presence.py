@@ -15,8 +15,6 @@ from chatdata.stores import AsyncPresence, Change, Presence
 
 from .redis_tier import until
 
-pytestmark = pytest.mark.tier
-
 
 @pytest.fixture
 def make(stores):

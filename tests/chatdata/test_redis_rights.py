@@ -13,8 +13,6 @@ from chatdata.errors import ChatDataError, TokenReused, Unavailable
 from chatdata.stores import Presence, RefreshTokens, TypingStatus
 from filter_plugins.redis_acl import PRESENCE, TOKENS
 
-pytestmark = pytest.mark.tier
-
 USERS = {"tokens": "chat_app_sessions", "presence": "chat_app_realtime"}
 RIGHTS = {
     "tokens": (*TOKENS, "~refresh_token:*"),

@@ -14,8 +14,6 @@ from chatdata.errors import ChatDataError, Timeout, TokenReused, TokenUnknown, U
 
 from .redis_tier import until
 
-pytestmark = pytest.mark.tier
-
 KEY, OTHER_KEY = SecretBytes(b"k" * 32), SecretBytes(b"o" * 32)
 
 

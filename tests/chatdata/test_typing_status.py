@@ -8,8 +8,6 @@ import pytest
 
 from .redis_tier import until
 
-pytestmark = pytest.mark.tier
-
 
 @pytest.fixture
 def make(stores):
