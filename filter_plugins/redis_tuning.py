@@ -536,7 +536,9 @@ def redis_file(table: Mapping[str, Setting]) -> str:
             if name in several and value
             else '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
         )
-        lines.append(f"# {setting['why']}\n{name} {written}\n")
+        # Lines of save add up, with those that Redis has written into its main file too.
+        none_yet = 'save ""\n' if name == "save" and value else ""
+        lines.append(f"# {setting['why']}\n{none_yet}{name} {written}\n")
     return "".join(lines)
 
 

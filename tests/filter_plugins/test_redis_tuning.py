@@ -222,7 +222,7 @@ def test_file_gives_each_setting_its_reason_and_quotes_what_is_one_string():
         }
     )
     assert text == (
-        '# the journal has it\nlogfile ""\n# a second line\nsave 3600 1 300 100\n'
+        '# the journal has it\nlogfile ""\n# a second line\nsave ""\nsave 3600 1 300 100\n'
         '# older ones are broken\ntls-protocols "TLSv1.2 TLSv1.3"\n'
     )
 
