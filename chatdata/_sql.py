@@ -26,12 +26,11 @@ def maker(model: type[Row]) -> Callable[[Sequence[Any]], Row]:
     tenth of the time: rows are most of what a page costs beside its round trip. So it is written out for
     the model's fields and compiled, as dataclasses and namedtuple do with theirs.
     """
-    names = ", ".join(model.model_fields)
     source = f"""
 def make(values):
-    {names}, = values
     row = new(model)
-    set_values(row, {{{", ".join(f"{name!r}: {name}" for name in model.model_fields)}}})
+    fields = row.__dict__
+    {", ".join(f"fields[{name!r}]" for name in model.model_fields)}, = values
     set_given(row, given)
     set_extra(row, None)
     set_private(row, None)
@@ -41,7 +40,6 @@ def make(values):
         "model": model,
         "new": model.__new__,
         "given": set(model.model_fields),
-        "set_values": BaseModel.__dict__["__dict__"].__set__,
         "set_given": BaseModel.__dict__["__pydantic_fields_set__"].__set__,
         "set_extra": BaseModel.__dict__["__pydantic_extra__"].__set__,
         "set_private": BaseModel.__dict__["__pydantic_private__"].__set__,
