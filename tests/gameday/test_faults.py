@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -38,7 +39,8 @@ def figures(writer: Rows | Tokens) -> dict[str, Any]:
 
 @pytest.mark.usefixtures("table")
 @pytest.mark.parametrize("name", FAULTS)
-def test_nothing_is_lost(cluster: Cluster, settings: Settings, name: str) -> None:
+@pytest.mark.parametrize("turn", range(int(os.environ.get("GAMEDAY_ROUNDS", "1"))))
+def test_nothing_is_lost(cluster: Cluster, settings: Settings, turn: int, name: str) -> None:
     fault = FAULTS[name]
     host = fault.target(cluster)
     with Rows(settings, cluster.members("pgbouncer"), BOUNCER_PORT) as rows, Tokens(settings) as tokens:
@@ -55,6 +57,7 @@ def test_nothing_is_lost(cluster: Cluster, settings: Settings, name: str) -> Non
         cluster.await_whole()  # while the clients still write: whoever comes back must not take any
     found = {
         "fault": name,
+        "turn": turn,
         "host": host.name,
         "rows": figures(rows),
         "tokens": figures(tokens),
