@@ -1,4 +1,4 @@
-"""docs/runbooks/: each page has its parts, and each command of a cluster's pages works on the scenario's cluster."""
+"""docs/runbooks/: each page has its parts, and each command of a cluster's pages works on a cluster."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def test_commands_do_what_the_page_says(page: Path) -> None:
         commands = re.sub(r"\bproduction\b", INVENTORY, block)
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", commands],
-            cwd=PROJECT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+            cwd=PROJECT, env=environment, text=True, check=False,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         assert done.returncode == 0, f"{page.name}:\n{commands}\n{done.stdout[-4000:]}"
         if "playbook.yml" in block and "--check" in block:
