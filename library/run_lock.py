@@ -114,6 +114,8 @@ def main() -> None:
     options = module.params
     mine = {name: options[name] for name in ("controller", "process")}
     result: dict[str, Any] = {"changed": False}
+    if module.check_mode and not os.path.exists(PATH):
+        module.exit_json(**result)
     with open(os.open(PATH, os.O_RDWR | os.O_CREAT, 0o600), "r+", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # for the moment of looking and writing
         known = holder(file.read())
