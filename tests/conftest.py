@@ -1,8 +1,13 @@
-"""What all tests have in common."""
+"""What all tests share."""
 
 from __future__ import annotations
 
-from hypothesis import settings
+from contextlib import suppress
 
-settings.register_profile("untimed", deadline=None)  # machines are noisy: no test asserts a time
-settings.load_profile("untimed")
+# An operator's checks, in tests/verify, run without the tools of the others.
+with suppress(ImportError):
+    from hypothesis import settings
+
+    # A machine that does something else meanwhile is no failure.
+    settings.register_profile("any_machine", deadline=None)
+    settings.load_profile("any_machine")
