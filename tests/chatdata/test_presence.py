@@ -111,7 +111,7 @@ def test_presence_ends_unless_it_is_renewed(make, redis_tier):
     until(lambda: not store.is_online(user))
     assert user not in store.everybody()
     until(lambda: redis_tier.ask("presence", f"EXISTS presence:{user}") == ["0"])
-    assert store.touch(user, "a")
+    assert make(ttl_s=60).touch(user, "a")
     assert redis_tier.ask("presence", f"ZRANGE presence:{user}:sockets 0 -1") == ["a"]
 
 
