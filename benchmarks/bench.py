@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.provision import BIN, INVENTORY, PROJECT, ping, report, run
 
 HOST = "bench1"
-PARTS = ("provision", "chat_load", "migrations", "redis", "chatdata")
+PARTS = ("provision", "chat_load", "migrations", "redis", "chatdata", "seed")
 
 
 def say(began: float, words: str) -> None:
@@ -99,6 +99,11 @@ def main() -> int:
         if "chatdata" in options.only:
             say(began, "chatdata: repositories beside psycopg and SQLAlchemy, from this machine")
             subprocess.run([sys.executable, "benchmarks/chatdata/run.py", *rounds], cwd=PROJECT, check=True)
+        if "seed" in options.only:
+            say(began, "seed: chatdata's rows beside a bare COPY of the same messages, from this machine")
+            here = os.environ | {"CHATDATA_INVENTORY": str(INVENTORY)}
+            words = [sys.executable, "benchmarks/chatdata/seed.py", *rounds]
+            subprocess.run(words, cwd=PROJECT, env=here, check=True)
     finally:
         if not options.keep:
             run("ansible-playbook", "molecule/shared/destroy.yml")
