@@ -221,7 +221,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    if module.check_mode and not os.path.exists(module.params["certificate"]):
+    ready = os.path.exists(module.params["certificate"]) and module.get_bin_path("etcdctl")
+    if module.check_mode and not ready:
         steps: list[Step] = [("add the users and switch authentication on", [], None)]
     else:
         steps = _bring(module)
