@@ -114,6 +114,10 @@ postgresql_handover:
   description: Whether another unit than O(cluster.unit) runs it, so that a restart hands it over.
   returned: always
   type: bool
+postgresql_system:
+  description: The system identifier of the cluster's data; empty without data.
+  returned: always
+  type: str
 postgresql_port:
   description: The port on which the cluster's server listens now; 0 where it does not run.
   returned: always
@@ -177,6 +181,11 @@ def checksums(control: bytes) -> str:
     if version not in CHECKSUM_OFFSET:
         return "unknown"
     return "on" if struct.unpack_from("=I", control, CHECKSUM_OFFSET[version])[0] else "off"
+
+
+def system_identifier(control: bytes) -> str:
+    """The number that a cluster and its copies have in common, from pg_control; empty without one."""
+    return str(struct.unpack_from("=Q", control)[0]) if len(control) >= 8 else ""
 
 
 def database_file(mapping: bytes) -> int:
@@ -437,10 +446,11 @@ def main() -> None:
     listeners = listeners_of(listing, units)
     problems = doubled(daemons)
 
-    port, data, handover = 0, False, False
+    port, data, handover, system = 0, False, False, ""
     cluster = module.params["cluster"]
     if cluster:
         data = os.path.exists(f"{cluster['data_folder']}/PG_VERSION")
+        system = system_identifier(read(f"{cluster['data_folder']}/global/pg_control"))
         port, socket_folder, pid = running_server(cluster["data_folder"])
         handover = port != 0 and unit_in(text(f"/proc/{pid}/cgroup")) != cluster["unit"]
         listeners = [listener for listener in listeners if listener.pid != pid or not handover]
@@ -450,7 +460,13 @@ def main() -> None:
     problems += foreign(listeners, daemons, module.params["held"])
     if problems:
         module.fail_json(msg="\n\n".join([*problems, "Nothing was changed."]))
-    module.exit_json(changed=False, postgresql_data=data, postgresql_handover=handover, postgresql_port=port)
+    module.exit_json(
+        changed=False,
+        postgresql_data=data,
+        postgresql_handover=handover,
+        postgresql_port=port,
+        postgresql_system=system,
+    )
 
 
 def cluster_problems(cluster: Mapping[str, Any], port: int, handover: bool) -> list[str]:

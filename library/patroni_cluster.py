@@ -20,6 +20,12 @@ options:
   config:
     description: The configuration. Without it nothing is changed.
     type: dict
+  addresses:
+    description:
+      - The members' addresses by name. A name that answers elsewhere is refused - two hosts with one name would be
+        one member, which Patroni notices since 3.1.
+    type: dict
+    default: {}
   await_leader:
     description: Wait until a member is primary.
     type: bool
@@ -75,6 +81,7 @@ import json
 import os
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible.module_utils.patroni_members import HAS_PATRONI, Members, PatroniError
@@ -89,11 +96,18 @@ def possible(wanted: Mapping[str, Any], current: Mapping[str, Any] | None, copie
     return {name: value for name, value in wanted.items() if name not in SYNCHRONOUS}
 
 
+def elsewhere(rest: Mapping[str, str], addresses: Mapping[str, str]) -> dict[str, str]:
+    """The members, with their addresses, whose names belong to another address now."""
+    known = {name: urlsplit(url).hostname or "" for name, url in rest.items()}
+    return {name: host for name, host in known.items() if host != addresses.get(name, host)}
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "file": {"type": "path", "required": True},
             "config": {"type": "dict"},
+            "addresses": {"type": "dict", "default": {}},
             "await_leader": {"type": "bool", "default": False},
             "await_members": {"type": "list", "elements": "str", "default": []},
             "timeout_s": {"type": "int", "default": 60},
@@ -117,6 +131,12 @@ def main() -> None:
         if not module.check_mode:
             _wait(module, members)
         cluster = members.look()
+        for name, address in elsewhere(cluster.rest, module.params["addresses"]).items():
+            if members.status(name):
+                module.fail_json(
+                    msg=f"{name} is a member at {address}, and answers there: two hosts with one name would be one "
+                    "member. Stop Patroni there (systemctl disable --now patroni), or name the new host otherwise."
+                )
         if wanted is None:
             wanted = cluster.config
         config = possible(wanted or {}, cluster.config, bool(cluster.leader and members.streaming()))

@@ -20,6 +20,7 @@ from library.host_fits import (
     place_problems,
     properties_of,
     running_server,
+    system_identifier,
     template_locale,
     unit_in,
 )
@@ -60,6 +61,11 @@ def folder(tmp_path):
     (tmp_path / "global/pg_filenode.map").write_bytes(mapping.ljust(524, b"\0"))
     (tmp_path / "global/16999").write_bytes(heap())
     return tmp_path
+
+
+def test_copies_have_the_number_of_their_cluster():
+    assert system_identifier(control()) == "7"
+    assert system_identifier(b"") == ""
 
 
 def test_cluster_as_the_play_makes_it_fits(folder):
