@@ -22,8 +22,8 @@ options:
     type: dict
   addresses:
     description:
-      - The members' addresses by name. A name that answers elsewhere is refused - two hosts with one name would be
-        one member, which Patroni notices since 3.1.
+      - The members' addresses by name. A name that answers elsewhere is refused; two hosts of one name would
+        be one member, which Patroni 3.0 does not notice.
     type: dict
     default: {}
   await_leader:
@@ -134,8 +134,9 @@ def main() -> None:
         for name, address in elsewhere(cluster.rest, module.params["addresses"]).items():
             if members.status(name):
                 module.fail_json(
-                    msg=f"{name} is a member at {address}, and answers there: two hosts with one name would be one "
-                    "member. Stop Patroni there (systemctl disable --now patroni), or name the new host otherwise."
+                    msg=f"{name} is a member at {address}, and answers there: two hosts of one name would be "
+                    "one member. Stop Patroni there (systemctl disable --now patroni), or name the new host "
+                    "otherwise."
                 )
         if wanted is None:
             wanted = cluster.config

@@ -56,9 +56,7 @@ HAPROXY = {
         ("redis_sentinel", SENTINEL | {"redis_sentinel_quorum": 4}, "is 4; allowed: 1 to 3"),
     ],
 )
-def test_groups_that_make_no_cluster_are_refused(
-    role: str, variables: dict[str, Any], problem: str
-) -> None:
+def test_groups_that_make_no_cluster_are_refused(role: str, variables: dict[str, Any], problem: str) -> None:
     problems = said(role, f"{role}_problems", **variables)
     assert problem in "; ".join(problems)
     assert bool(problems) == bool(problem)
