@@ -83,66 +83,14 @@ steps:
 """
 
 import base64
-import json
 import os
-from collections.abc import Sequence
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.etcd_client import Etcdctl, EtcdctlError
 
-# What etcd says to a wrong password, to nobody, to a user without the right, to a certificate's unknown name.
-REFUSALS = ("authentication failed", "user name is empty", "permission denied", "user name not found")
 READWRITE = 2  # etcd's authpb.Permission.Type
 Step = tuple[str, list[str], "str | None"]  # what it does, etcdctl's arguments, its standard input
-
-
-class EtcdctlError(Exception):
-    """What etcdctl said when it failed."""
-
-
-class Etcdctl:
-    """etcdctl as one user, or as nobody."""
-
-    def __init__(self, module: AnsibleModule, login: str = "") -> None:
-        parameters = module.params
-        self._module = module
-        self._environment = {
-            "ETCDCTL_API": "3",
-            "ETCDCTL_ENDPOINTS": parameters["endpoint"],
-            "ETCDCTL_CACERT": parameters["ca"],
-            "ETCDCTL_CERT": parameters["certificate"],
-            "ETCDCTL_KEY": parameters["key"],
-            "ETCDCTL_DIAL_TIMEOUT": "5s",
-            "ETCDCTL_COMMAND_TIMEOUT": "10s",
-            **({"ETCDCTL_USER": login} if login else {}),
-        }
-
-    def run(self, arguments: Sequence[str], given: str | None = None) -> str:
-        """What it prints. Raises EtcdctlError."""
-        code, out, error = self._module.run_command(
-            ["etcdctl", *arguments], data=given, environ_update=self._environment
-        )
-        if code:
-            raise EtcdctlError(error.strip().splitlines()[-1] if error.strip() else out.strip())
-        return str(out)
-
-    def ask(self, *arguments: str) -> dict[str, Any]:
-        """What it prints as JSON. Raises EtcdctlError."""
-        return dict(json.loads(self.run([*arguments, "--write-out=json"])))
-
-    def refusal(self) -> str:
-        """Why etcd keeps the login out; empty where it lets it in. Raises EtcdctlError for anything else."""
-        try:
-            self.run(["get", "/"])
-        except EtcdctlError as error:
-            if any(word in str(error) for word in REFUSALS):
-                return str(error)
-            raise
-        return ""
-
-    def knows(self) -> bool:
-        """Whether the login's password is the user's. Raises EtcdctlError where etcd does not answer."""
-        return "authentication failed" not in self.refusal()
 
 
 def steps_for_role(name: str, prefix: str, permissions: list[dict[str, Any]] | None) -> list[Step]:
@@ -184,7 +132,7 @@ def plan(module: AnsibleModule, etcd: Etcdctl, enabled: bool) -> list[Step]:
             steps.append(
                 (f"add the user {name}", ["user", "add", name, "--interactive=false"], f"{password}\n")
             )
-        elif not enabled or not Etcdctl(module, f"{name}:{password}").knows():
+        elif not enabled or not Etcdctl(module, etcd.endpoints, f"{name}:{password}").knows():
             arguments = ["user", "passwd", name, "--interactive=false"]
             steps.append((f"set the password of {name}", arguments, f"{password}\n"))
         granted = (etcd.ask("user", "get", name).get("roles") or []) if name in there else []
@@ -235,8 +183,8 @@ def main() -> None:
 
 def _bring(module: AnsibleModule) -> list[Step]:
     """The steps that were taken, or would be."""
-    nobody = Etcdctl(module)
-    root = Etcdctl(module, f"root:{module.params['root_password']}")
+    nobody = Etcdctl(module, [module.params["endpoint"]])
+    root = Etcdctl(module, nobody.endpoints, f"root:{module.params['root_password']}")
     try:
         enabled = bool(nobody.refusal())
         if enabled and not root.knows():

@@ -35,6 +35,12 @@ options:
     type: list
     elements: str
     default: []
+  forget:
+    description:
+      - A member that is gone for good, whose slot (which holds back WAL) is not to be kept any longer. Patroni
+        keeps it for half an hour otherwise.
+    type: str
+    default: ""
   timeout_s:
     description: For how long to wait, in seconds. A copy of a large database takes its time.
     type: int
@@ -110,6 +116,7 @@ def main() -> None:
             "addresses": {"type": "dict", "default": {}},
             "await_leader": {"type": "bool", "default": False},
             "await_members": {"type": "list", "elements": "str", "default": []},
+            "forget": {"type": "str", "default": ""},
             "timeout_s": {"type": "int", "default": 60},
         },
         supports_check_mode=True,
@@ -144,10 +151,11 @@ def main() -> None:
         changed = config != (cluster.config or {})
         if changed and not module.check_mode:
             members.set_config(config)
+        forgotten = _forget(module, members, config)
     except PatroniError as error:
         module.fail_json(msg=str(error))
     module.exit_json(
-        changed=changed,
+        changed=changed or forgotten,
         initialized=cluster.initialized,
         leader=cluster.leader,
         members=sorted(cluster.rest),
@@ -171,6 +179,26 @@ def _wait(module: AnsibleModule, members: Members) -> None:
             msg=f"{', '.join(sorted(missing()))} did not stream from the primary within {timeout_s} s: "
             "see journalctl -u patroni there. The next run waits again."
         )
+
+
+def _forget(module: AnsibleModule, members: Members, config: Mapping[str, Any]) -> bool:
+    """Whether a member's slot was dropped, or would be."""
+    name, timeout_s = module.params["forget"], module.params["timeout_s"]
+    slot = name.lower().replace("-", "_").replace(".", "_")  # as Patroni makes one of its name
+    cluster = members.look()
+    if not name or (name not in cluster.rest and slot not in cluster.retained):
+        return False
+    if module.check_mode:
+        return True
+    if not members.await_(lambda: name not in members.look().rest, timeout_s):
+        module.fail_json(msg=f"{name} is still a member of the cluster: stop Patroni there, and run again")
+    members.set_config({**config, "member_slots_ttl": 1})
+    try:
+        if not members.await_(lambda: slot not in members.look().retained, timeout_s):
+            module.fail_json(msg=f"The primary still keeps the slot {slot}: see journalctl -u patroni there")
+    finally:
+        members.set_config(config)
+    return True
 
 
 def _difference(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> dict[str, str]:

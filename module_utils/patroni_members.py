@@ -35,6 +35,7 @@ class Cluster:
     config: dict[str, Any] | None
     rest: dict[str, str]  # member's name -> URL of its REST interface
     synchronous: list[str]
+    retained: list[str]  # slots that are kept for copies that went away; Patroni 3 keeps none
 
 
 ETCD_S = 20
@@ -80,6 +81,7 @@ class Members:
             config=dict(seen.config.data) if seen.config and seen.config.data else None,
             rest={member.name: member.data["api_url"] for member in seen.members if "api_url" in member.data},
             synchronous=sorted(seen.sync.members) if seen.sync and not seen.sync.is_empty else [],
+            retained=list(getattr(getattr(seen, "status", None), "retain_slots", [])),
         )
 
     def set_config(self, config: Mapping[str, Any]) -> None:

@@ -26,7 +26,7 @@ def as_collection(folder: Path) -> Path:
         (tree / "plugins" / target).mkdir(parents=True)
         for path in (ROOT / source).glob("*.py"):
             text = re.sub(
-                r"ansible\.module_utils(?=\.(owned|patroni|redis|yoyo)_)", UTILITIES, path.read_text()
+                r"ansible\.module_utils(?=\.(etcd|owned|patroni|redis|yoyo)_)", UTILITIES, path.read_text()
             )
             text = re.sub(r"(?<=M\()(?=yoyo_)|(?<=- module: )", "chatdata.tier.", text)
             (tree / "plugins" / target / path.name).write_text(text)
