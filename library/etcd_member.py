@@ -207,7 +207,8 @@ class Cluster:
 
     def promote(self, peer_url: str, timeout_s: float) -> list[str]:
         """Give the member its vote as soon as it has caught up, in words. Raises EtcdctlError."""
-        deadline, steps = time.monotonic() + timeout_s, []
+        deadline = time.monotonic() + timeout_s
+        steps: list[str] = []
         while True:
             try:
                 [member] = [member for member in self.members() if peer_url in member["peerURLs"]]
@@ -248,7 +249,8 @@ def main() -> None:
             text = file.read()
     first, sealed = looked(text, options["name"])
     data = os.path.isdir(os.path.join(options["data"], "member"))
-    steps, told = [], ""
+    steps: list[str] = []
+    told = ""
     try:
         if options["state"] == "joined" and not data:
             steps, told = _join(module)

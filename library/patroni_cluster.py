@@ -37,8 +37,8 @@ options:
     default: []
   forget:
     description:
-      - A member that is gone for good, whose slot (which holds back WAL) is not to be kept any longer. Patroni
-        keeps it for half an hour otherwise.
+      - A member that is gone for good, whose slot (which holds back WAL) is to go as well. Patroni keeps it
+        for half an hour otherwise.
     type: str
     default: ""
   timeout_s:

@@ -150,7 +150,9 @@ def _forget(module: AnsibleModule, client: Any, master: Peer) -> list[str]:
 
     def settled() -> bool:
         now = peers()
-        return not gone(now, stay) and not silent(now) and wanted <= {(peer["ip"], peer["port"]) for peer in now}
+        return (
+            not gone(now, stay) and not silent(now) and wanted <= {(peer["ip"], peer["port"]) for peer in now}
+        )
 
     if not await_(settled, module.params["timeout_s"]):
         module.fail_json(

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import ansible.module_utils
 import pytest
 from yoyo_support import Cluster, Database, Folder, Runner
+
+# Where a host's modules find what they share.
+ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,184 @@
+"""Hosts that are lost, leave and join, by the runbooks' own commands, while clients write."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ..docs.test_runbooks import follow
+from ..gameday.nodes import PODMAN, Cluster, Host, until
+from ..gameday.writers import Rows
+from ..molecule.runs import PROJECT, Environment
+
+INVENTORY = PROJECT / os.environ.get("CHAT_INVENTORY", "molecule/cluster/inventory")
+RUNBOOKS = PROJECT / "docs/runbooks"
+BOUNCER_PORT = 6432
+UNITS = "etcd patroni redis-server@sessions redis-server@realtime redis-sentinel haproxy pgbouncer"
+
+pytestmark = pytest.mark.tier
+
+
+def described(inventory: Path) -> tuple[Environment, Cluster]:
+    """An inventory's hosts, as the tests of the playbook and those of the game days know them."""
+    hosts = yaml.safe_load((inventory / "hosts.yml").read_text())
+    network = yaml.safe_load((inventory / "group_vars/containers.yml").read_text())["containers_network"]
+    environment = Environment(inventory, network, tuple(hosts["etcd"]["hosts"]))
+    subject = {
+        "inventory": str(inventory),
+        "results": "",
+        "admin_password": environment.secrets()["vault_redis_chat_admin_password"],
+        "hosts": [
+            {
+                "name": name,
+                "groups": list(hosts),
+                "address": variables["ansible_host"],
+                "ssh": {
+                    "host": variables["ansible_host"],
+                    "port": "22",
+                    "user": "ops",
+                    "key": str(inventory / ".state/id_ed25519"),
+                    "arguments": f"-o UserKnownHostsFile={inventory}/.state/known_hosts",
+                },
+                "container": f"{network}-{name}",
+            }
+            for name, variables in hosts["etcd"]["hosts"].items()
+        ],
+    }
+    return environment, Cluster(subject)
+
+
+def members(cluster: Cluster, asked: Host) -> dict[str, str]:
+    """The id of each of etcd's members, by its name; a learner's is left out."""
+    inventory = str(cluster.inventory.relative_to(PROJECT))
+    said = subprocess.run(
+        ["bin/etcd", inventory, asked.name, "member", "list"],
+        cwd=PROJECT, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    return {name: number for number, name in re.findall(r"^(\w+), started, (\w+), .*, false$", said, re.M)}
+
+
+def starts(*hosts: Host) -> list[str]:
+    """When each of the hosts' services was started, and its process."""
+    return [
+        host.run(f"systemctl show --property=Id,MainPID,ExecMainStartTimestamp {UNITS}") for host in hosts
+    ]
+
+
+def await_sentinels(cluster: Cluster) -> None:
+    """Wait until every Sentinel knows the other hosts' Sentinels, and copies, and nobody else."""
+    others = len(cluster.hosts) - 1
+
+    def counted(host: Host) -> bool:
+        said = cluster.redis_cli(
+            host, "/run/sentinel/sentinel.sock", "SENTINEL", "MASTER", "sessions"
+        ).split()
+        known = dict(zip(said[::2], said[1::2], strict=True))
+        return (known["num-other-sentinels"], known["num-slaves"]) == (str(others), str(others))
+
+    until(lambda: all(map(counted, cluster.hosts)), "each Sentinel knows the others alone")
+
+
+@pytest.fixture
+def whole() -> tuple[Environment, Cluster]:
+    """The scenario's cluster, lacking nothing, with the table of the rows."""
+    environment, cluster = described(INVENTORY)
+    cluster.await_whole()
+    cluster.primary().psql(
+        "CREATE TABLE IF NOT EXISTS gameday (number bigint PRIMARY KEY); TRUNCATE gameday;"
+        " GRANT SELECT, INSERT ON gameday TO chat_app"
+    )
+    return environment, cluster
+
+
+def test_host_that_was_lost_with_its_data_is_a_member_of_everything_again(
+    whole: tuple[Environment, Cluster], tmp_path: Path
+) -> None:
+    environment, cluster = whole
+    first, second, third = cluster.hosts
+    before, untouched = members(cluster, first), starts(first, third)
+    with Rows(cluster.settings(tmp_path), [], BOUNCER_PORT) as rows:
+        second.podman("rm", "--force", "--volumes", "--time=0")
+        rows.flows()
+        made = environment.play(playbook="molecule/shared/create.yml")  # with another SSH host key
+        assert made.code == 0, made.failures()
+        follow(RUNBOOKS / "node-lost.md", "Check", str(INVENTORY))
+        follow(RUNBOOKS / "node-lost.md", "Act", str(INVENTORY))
+        rows.flows()
+    cluster.await_whole()
+    await_sentinels(cluster)
+    follow(RUNBOOKS / "node-lost.md", "Confirm", str(INVENTORY))
+    after = members(cluster, first)
+    assert after.keys() == before.keys()
+    assert {name for name in before if before[name] != after[name]} == {"node2"}
+    assert starts(first, third) == untouched
+    assert rows.lost() == 0
+    print(f"\nwithout a row for {rows.gap_s():.1f} s, {len(rows.acknowledged)} acknowledged")
+
+
+def test_etcd_begins_again_from_the_member_that_is_left(
+    whole: tuple[Environment, Cluster], tmp_path: Path
+) -> None:
+    environment, cluster = whole
+    first, *others = cluster.hosts
+    with Rows(cluster.settings(tmp_path), [], BOUNCER_PORT) as rows:
+        for host in others:
+            host.run("systemctl kill --signal KILL etcd; systemctl stop etcd; rm -r /var/lib/etcd/chat")
+        rows.flows()
+        refused = environment.play()
+        assert "begins no second cluster" in refused.failures()
+        follow(RUNBOOKS / "etcd-lost-quorum.md", "Check", str(INVENTORY))
+        follow(RUNBOOKS / "etcd-lost-quorum.md", "Act", str(INVENTORY))
+        rows.flows()
+    cluster.await_whole()
+    follow(RUNBOOKS / "etcd-lost-quorum.md", "Confirm", str(INVENTORY))
+    assert members(cluster, first).keys() == {host.name for host in cluster.hosts}
+    assert rows.lost() == 0
+
+
+def test_another_host_takes_the_place_of_one_that_leaves(
+    whole: tuple[Environment, Cluster], tmp_path: Path
+) -> None:
+    environment, cluster = whole
+    first, second, third = cluster.hosts
+    untouched = starts(first, second)
+    inventory = PROJECT / ".cache/nodes"
+    shutil.rmtree(inventory, ignore_errors=True)
+    shutil.copytree(INVENTORY, inventory)
+    page = RUNBOOKS / "remove-a-node.md"
+    address = third.address.rpartition(".")[0] + ".14"
+    with Rows(cluster.settings(tmp_path), [], BOUNCER_PORT) as rows:
+        follow(page, "Check", str(inventory))
+        *remove, join = re.findall(r"```sh\n.*?```", page.read_text().partition("\n## Act\n")[2], re.DOTALL)[
+            :2
+        ]
+        steps = tmp_path / "steps.md"
+        steps.write_text(remove[0])
+        follow(steps, "", str(inventory))
+        assert members(cluster, first).keys() == {first.name, second.name}
+        assert cluster.patroni().keys() == {first.name, second.name}
+        slots = "SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'node3'"
+        until(lambda: cluster.primary().psql(slots) == "0", "the slot is gone")
+        hosts = inventory / "hosts.yml"
+        hosts.write_text(hosts.read_text().replace("node3", "node4").replace(third.address, address))
+        environment, cluster = described(inventory)
+        try:
+            made = environment.play(playbook="molecule/shared/create.yml")
+            assert made.code == 0, made.failures()
+            steps.write_text(join)
+            follow(steps, "", str(inventory))
+            rows.flows()
+            cluster.await_whole()
+            await_sentinels(cluster)
+            follow(page, "Confirm", str(inventory))
+            assert members(cluster, first).keys() == {first.name, second.name, "node4"}
+            assert starts(first, second) == untouched
+        finally:
+            # The scenario's end removes its network, and knows nobody but its own hosts.
+            subprocess.run([*PODMAN, "rm", "--force", "--time=0", f"{environment.network}-node4"], check=True)
+    assert rows.lost() == 0
