@@ -44,7 +44,7 @@ def test_nobody_goes_without_a_majority_of_those_who_stay(gone, healthy, may_go)
 
 
 def test_learner_is_no_voter():
-    assert majority_left([*THREE, member(4, learner=True)], [member(3)], 2)
+    assert majority_left([*THREE, member(4, learner=True)], [member(2), member(3)], 1)
 
 
 def test_first_start_is_told_its_own_name_and_everybody():
