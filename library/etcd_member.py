@@ -278,7 +278,8 @@ def _join(module: AnsibleModule) -> tuple[list[str], str]:
     """The steps, and what this host's first start has to know."""
     name, peer_url = module.params["name"], module.params["peer_url"]
     added = f"add the member {name}"
-    if module.check_mode and not os.path.exists(module.params["certificate"]):
+    ready = os.path.exists(module.params["certificate"]) and module.get_bin_path("etcdctl")
+    if module.check_mode and not ready:
         return [added], f"{name}={peer_url}"  # a host before its first run cannot ask
     try:
         cluster = Cluster(module)
