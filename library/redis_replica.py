@@ -105,8 +105,9 @@ from ansible.module_utils.redis_replicas import (
 if HAS_REDIS:
     import redis
 
-# What clients wait for at most while a master hands over; all of it takes a second or two.
-LAG_S, BEGIN_S, FOLLOW_S = 2, 3, 8
+# What clients wait for at most while a master hands over; all of it takes a second or two, one of them until
+# a copy says how far it is, which it does late on a busy machine.
+LAG_S, BEGIN_S, FOLLOW_S = 5, 3, 8
 SENTINEL_CORRECTS_S = 20  # it makes an old master a copy after ten seconds
 
 
