@@ -86,14 +86,14 @@ def starts(host: Environment) -> int:
 
 
 def test_a_host_with_data_becomes_the_first_of_three(host: Environment, tmp_path: Path) -> None:
-    host.psql("node1", f"CREATE TABLE kept AS SELECT generate_series(1, {ROWS}) AS number")
-    host.psql("node1", "CREATE TABLE gameday (number bigint PRIMARY KEY)")
-    host.psql("node1", "GRANT SELECT, INSERT ON gameday TO chat_app")
     system, started = host.psql("node1", SYSTEM), starts(host)
     said = follow(CHECK)
     assert system in said
     assert changed(said) == {"0"}
 
+    host.psql("node1", f"CREATE TABLE kept AS SELECT generate_series(1, {ROWS}) AS number")
+    host.psql("node1", "CREATE TABLE gameday (number bigint PRIMARY KEY)")
+    host.psql("node1", "GRANT SELECT, INSERT ON gameday TO chat_app")
     follow(PLACE + "echo 'containers: {hosts: *hosts}' >>production/hosts.yml\n")
     follow("ansible-playbook molecule/shared/create.yml -i production")
     said = follow(PLAN)
