@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import socket
 import ssl
@@ -177,10 +178,11 @@ def test_both_passwords_are_good_and_redis_did_not_restart(environment, renewal,
 @pytest.mark.usefixtures("rotation")
 def test_client_certificate_of_the_authority_is_verified(environment, new):
     options = "sslcert=/etc/ssl/certs/chat.pem sslkey=/etc/ssl/private/chat.key"
-    query = "SELECT client_dn FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+    query = "SELECT issuer_dn FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
     for host in environment.hosts:
         password = new["vault_postgresql_chat_app_password"]
-        assert ask_once(environment, host, 5432, password, options, query=query) == f"/CN={host}"
+        issuer = ask_once(environment, host, 5432, password, options, query=query)
+        assert re.fullmatch("/CN=chat .* CA", issuer)
 
 
 @pytest.mark.usefixtures("rotation")
