@@ -17,6 +17,7 @@ from .runs import PODMAN
 
 UNITS = "postgresql@*-main pgbouncer redis-server@sessions redis-server@realtime"
 POSTGRESQL = (5432, 6432)
+ONLY_IN_A_CLUSTER = {"chat_replica", "chat_sentinel", "chat_sentinel_client"}  # of Redis's users
 SSL_REQUEST = struct.pack("!ii", 8, 80877103)  # PostgreSQL's protocol asks first, in clear
 
 # What the system and the daemons wrote, as text.
@@ -126,10 +127,8 @@ def rotation(environment, old, new, tmp_path_factory):
     """
     variables = tmp_path_factory.mktemp("rotation") / "variables.json"
     prefix, suffix = "vault_redis_", "_password"
-    users = {name.removeprefix(prefix).removesuffix(suffix): name for name in new if name.startswith(prefix)}
-    for only_in_a_cluster in ("chat_replica", "chat_sentinel", "chat_sentinel_client"):
-        del users[only_in_a_cluster]
-    previous = {user: old[name] for user, name in users.items()}
+    names = {name.removeprefix(prefix).removesuffix(suffix): name for name in new if name.startswith(prefix)}
+    previous = {user: old[name] for user, name in names.items() if user not in ONLY_IN_A_CLUSTER}
     variables.write_text(json.dumps({**new, "redis_previous_passwords": previous}))
     run = environment.play("--diff", "-e", f"@{variables}")
     assert run.code == 0, run.failures()
