@@ -28,6 +28,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 Row = tuple[str, int, str, str, str, bool]  # file, line, check, expected, seen, held
+SERVED = ("postgresql", "pgbouncer", "haproxy", "redis_sentinel")  # groups to which an application connects
 ROWS = pytest.StashKey[list[Row]]()
 
 
@@ -40,7 +41,7 @@ class Host:
     address: str
     ssh: dict[str, str]
     container: str
-    ports: dict[str, int]
+    services: dict[str, dict[str, list[Any]]]
     redis_flavour: str
     redis: dict[str, dict[str, Any]]
     kernel: dict[str, dict[str, Any]]
@@ -54,32 +55,26 @@ class Host:
         return self.name
 
     def port(self, service: str) -> int:
-        """Of postgresql or pgbouncer, or of what a Redis instance serves (tokens, presence, socketio)."""
-        return (
-            self.ports[service] if service in self.ports else int(self.redis[self.serving(service)]["port"])
-        )
+        """Of a group's service, or of what a Redis instance serves (tokens, presence, socketio)."""
+        if service in self.services:
+            return int(self.services[service]["ports"][0])
+        return int(self.redis[self.serving(service)]["port"])
 
     def serving(self, purpose: str) -> str:
         """The name of the Redis instance that serves the purpose."""
         return next(name for name, instance in self.redis.items() if purpose in instance["serves"])
 
-    def services(self) -> list[str]:
-        """The units of the data tier that run here."""
-        return [
-            *([f"postgresql@{self.postgresql_version}-main"] if "postgresql" in self.groups else []),
-            *(["pgbouncer"] if "pgbouncer" in self.groups else []),
-            *(self.redis_unit(name) for name in self.redis if "redis" in self.groups),
-        ]
+    def _of_services(self, what: str) -> list[Any]:
+        here = (service for group, service in self.services.items() if group in self.groups)
+        return [one for service in here for one in service[what]]
 
-    def redis_unit(self, instance: str) -> str:
-        return f"{self.redis_flavour}-server@{instance}"
+    def units(self) -> list[str]:
+        """The units of the data tier that run here."""
+        return self._of_services("units")
 
     def listening(self) -> set[int]:
         """The ports of those units."""
-        redis_ports = {int(instance["port"]) for instance in self.redis.values()}
-        return {port for service, port in self.ports.items() if service in self.groups} | (
-            redis_ports if "redis" in self.groups else set()
-        )
+        return set(self._of_services("ports"))
 
     def ssh_options(self) -> list[str]:
         """ssh's arguments for this host, without its name."""
@@ -105,6 +100,16 @@ class Subject:
     def members(self, group: str) -> list[Host]:
         return [host for host in self.hosts if group in host.groups]
 
+    def doors(self, service: str, app: Host) -> list[tuple[Host, int]]:
+        """Hosts and ports at which the application on `app` asks for the service, by its contract."""
+        if service == "pgbouncer" and self.members("haproxy"):
+            service = "haproxy"
+        if service == "postgresql" and self.members("etcd"):
+            hosts = self.members("postgresql")
+        else:
+            hosts = [self.serving(service, app)]
+        return [(host, host.port(service)) for host in hosts]
+
     def links(self) -> list[tuple[Host, Host]]:
         """Application host and Redis host: each one of either kind is in a pair."""
         apps, caches = self.members("app"), self.members("redis")
@@ -115,7 +120,7 @@ class Subject:
         """Application host, server and service, of all that an application connects to."""
         return [
             *((app, self.serving(group, app), group)
-              for app in self.members("app") for group in ("postgresql", "pgbouncer") if self.members(group)),
+              for app in self.members("app") for group in SERVED if self.members(group)),
             *((app, cache, purpose)
               for app, cache in self.links() for purpose in ("tokens", "presence")),
         ]  # fmt: skip
@@ -146,7 +151,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         hosts = [host for host in _subject().hosts if group in [*host.groups, "all"]]
         metafunc.parametrize(name, hosts, ids=str, scope="session")
     if "daemon" in metafunc.fixturenames:  # a host, and one of its units
-        pairs = [(host, unit) for host in _subject().hosts for unit in host.services()]
+        pairs = [(host, unit) for host in _subject().hosts for unit in host.units()]
         metafunc.parametrize("daemon", pairs, ids=_joined)
     if "link" in metafunc.fixturenames:
         metafunc.parametrize("link", _subject().links(), ids=_joined, scope="session")
@@ -295,12 +300,13 @@ class Clients:
     def __init__(self, subject: Subject, tunnel: Tunnel, stack: ExitStack) -> None:
         self._subject, self._tunnel, self._stack = subject, tunnel, stack
 
-    def postgresql(self, app: Host, server: Host, service: str, user: str, **overrides: Any) -> Any:
-        """A connection to the service (postgresql or pgbouncer) of `server`; `overrides` are libpq's."""
+    def postgresql(self, app: Host, doors: list[tuple[Host, int]], user: str, **overrides: Any) -> Any:
+        """A connection by way of the first door that leads to the primary; `overrides` are libpq's."""
         parameters = {
-            "host": server.address,
-            "hostaddr": "127.0.0.1",
-            "port": self._tunnel(app, server, server.port(service)),
+            "host": ",".join(server.address for server, _ in doors),
+            "hostaddr": ",".join("127.0.0.1" for _ in doors),
+            "port": ",".join(str(self._tunnel(app, *door)) for door in doors),
+            "target_session_attrs": "read-write" if len(doors) > 1 else "any",
             "dbname": "chat",
             "user": user,
             "password": self._subject.secrets.get(user, "none"),
@@ -344,7 +350,7 @@ def connect(app: Host, subject: Subject, clients: Clients) -> Connect:
     """PostgreSQL as the application reaches it: connect(user, service="pgbouncer", **libpq's)."""
 
     def open_connection(user: str, service: str = "pgbouncer", **overrides: Any) -> Any:
-        return clients.postgresql(app, subject.serving(service, app), service, user, **overrides)
+        return clients.postgresql(app, subject.doors(service, app), user, **overrides)
 
     return open_connection
 
@@ -360,6 +366,42 @@ def redis_connect(link: tuple[Host, Host], clients: Clients) -> RedisConnect:
         return clients.redis(*link, purpose, **overrides)
 
     return open_client
+
+
+@pytest.fixture
+def master_connect(link: tuple[Host, Host], subject: Subject, clients: Clients) -> RedisConnect:
+    """Redis where it is written: the same at the master, of which a cluster has one for each instance."""
+    app, cache = link
+
+    def is_master(host: Host, purpose: str) -> bool:
+        monitor = {"username": "chat_monitor", "password": subject.secrets["chat_monitor"]}
+        return clients.redis(app, host, purpose, **monitor).info("replication")["role"] == "master"
+
+    def open_client(purpose: str, **overrides: Any) -> redis.Redis:
+        hosts = subject.members("redis") if subject.members("redis_sentinel") else [cache]
+        master = next(host for host in hosts if is_master(host, purpose))
+        return clients.redis(app, master, purpose, **overrides)
+
+    return open_client
+
+
+def psql(shell: Callable[[Host], testinfra.host.Host], host: Host, query: str, database: str = "chat") -> str:
+    """One value, asked by the superuser on the host."""
+    command = shell(host).run(
+        "cd / && runuser -u postgres -- psql -XAtq -p %s -d %s -c %s",
+        str(host.port("postgresql")),
+        database,
+        query,
+    )
+    assert command.succeeded, command.stderr
+    return str(command.stdout.strip())
+
+
+@pytest.fixture(scope="session")
+def primary(subject: Subject, shell: Callable[[Host], testinfra.host.Host]) -> Host:
+    """The host whose PostgreSQL takes writes."""
+    hosts = subject.members("postgresql")
+    return next(host for host in hosts if psql(shell, host, "SELECT pg_is_in_recovery()") == "f")
 
 
 def refusal(error: type[Exception], action: Callable[[], object]) -> str:

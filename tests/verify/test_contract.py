@@ -28,26 +28,46 @@ def contract(app):
 
 @pytest.fixture
 def user_of(app, contract, subject, tunnel, tmp_path):
-    """Who is logged in by the contract's own address, password and authority: user_of("REDIS_SESSIONS")."""
+    """Who is logged in by the contract's own addresses, password and authority: user_of("REDIS_SESSIONS")."""
     authority = tmp_path / "ca.pem"
     authority.write_text(ssh(app, f"cat {contract['CA_PATH']}"))
 
+    def password_of(secret):
+        return ssh(app, f"cat {FOLDER}/secrets/chat_{secret}_password").rstrip("\n")
+
+    def local(address, port):
+        return tunnel(app, next(host for host in subject.hosts if host.address == address), int(port))
+
+    def postgresql(url, password):
+        told = psycopg.conninfo.conninfo_to_dict(url)
+        addresses = told["host"].split(",")
+        ports = [str(local(*door)) for door in zip(addresses, told["port"].split(","), strict=True)]
+        with psycopg.connect(
+            url, password=password, hostaddr=",".join("127.0.0.1" for _ in addresses), port=",".join(ports),
+            sslrootcert=str(authority),
+        ) as connection:  # fmt: skip
+            return connection.execute(
+                "SELECT CASE WHEN pg_is_in_recovery() THEN 'a copy' ELSE current_user END"
+            ).fetchone()[0]
+
+    def redis_client(address, port, user, password):
+        return redis.Redis(
+            host="localhost", port=local(address, port), username=user, password=password, ssl=True,
+            ssl_ca_certs=str(authority), ssl_check_hostname=True, decode_responses=True,
+        )  # fmt: skip
+
     def log_in(name):
-        url = contract[f"{name}_URL"]
-        parts = urlsplit(url)
-        server = next(host for host in subject.hosts if host.address == parts.hostname)
-        port = tunnel(app, server, parts.port)
-        secret = name.removesuffix("_DIRECT").lower()
-        password = ssh(app, f"cat {FOLDER}/secrets/chat_{secret}_password").rstrip("\n")
+        parts = urlsplit(contract[f"{name}_URL"])
+        password = password_of(name.removesuffix("_DIRECT").lower())
         if parts.scheme == "postgresql":
-            with psycopg.connect(
-                url, password=password, hostaddr="127.0.0.1", port=port, sslrootcert=str(authority)
-            ) as connection:
-                return connection.execute("SELECT current_user").fetchone()[0]
-        with redis.Redis(
-            host="localhost", port=port, username=parts.username, password=password, ssl=True,
-            ssl_ca_certs=str(authority), ssl_check_hostname=True,
-        ) as client:  # fmt: skip
+            return postgresql(contract[f"{name}_URL"], password)
+        address, port = parts.hostname, parts.port
+        if service := contract.get(f"{name}_SERVICE"):
+            door = contract["REDIS_SENTINELS"].split(",")[0].rsplit(":", 1)
+            sentinel_user = contract["REDIS_SENTINEL_USER"], password_of("redis_sentinel")
+            with redis_client(*door, *sentinel_user) as sentinel:
+                address, port = sentinel.execute_command("SENTINEL GET-MASTER-ADDR-BY-NAME", service)
+        with redis_client(address, port, parts.username, password) as client:
             return parts.username if client.ping() else "nobody"
 
     return log_in

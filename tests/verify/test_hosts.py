@@ -31,12 +31,12 @@ def test_unit_runs_and_is_enabled(shell, daemon, saw):
 
 
 def test_no_other_unit_of_their_kind_runs(shell, any_host, saw):
-    kinds = ("postgresql@*", "pgbouncer*", "redis-*", "valkey-*")
+    kinds = ("etcd*", "haproxy*", "patroni*", "pgbouncer*", "postgresql@*", "redis-*", "valkey-*")
     running = shell(any_host).check_output(
         "systemctl list-units --plain --no-legend --type service --state active,failed " + " ".join(kinds)
     )
     units = sorted(line.split()[0].removesuffix(".service") for line in running.splitlines())
-    saw(sorted(any_host.services()), units)
+    saw(sorted(any_host.units()), units)
 
 
 def test_kernel_has_the_setting(shell, kernel_setting, saw):
@@ -50,13 +50,12 @@ def test_kernel_has_the_setting(shell, kernel_setting, saw):
 
 def test_no_huge_page_lies_idle(shell, database, saw):
     run = shell(database)
-    unit = f"postgresql@{database.postgresql_version}-main"
-    maps = "grep -q anon_hugepage /proc/$(systemctl show --property MainPID --value %s)/maps"
+    maps = "grep -q anon_hugepage /proc/$(head -n 1 /var/lib/postgresql/*/main/postmaster.pid)/maps"
     saw(
         *huge_pages_row(
             run.check_output("cat /proc/meminfo"),
             run.run("test -w /proc/sys/vm/nr_hugepages").succeeded,
-            run.run(maps, unit).succeeded,
+            run.run(maps).succeeded,
         )
     )
 
@@ -94,9 +93,10 @@ def test_files_are_closed_to_others(shell, any_host, saw):
         f"-not -path '/etc/postgresql/*/main/{name}'"
         for name in ("postgresql.conf", "start.conf", "pg_ctl.conf", "environment")
     )
+    public += " -not -path /etc/patroni/config.yml.in -not -path /etc/patroni/dcs.yml"  # Debian's examples
     open_files = shell(any_host).run(
-        "find /etc/pgbouncer /etc/postgresql /etc/redis /etc/valkey /etc/ssl/private/chat.key"
-        f" /var/log/postgresql -type f -perm /0137 {public};"
+        "find /etc/etcd /etc/patroni /etc/pgbouncer /etc/postgresql /etc/redis /etc/valkey"
+        f" /etc/ssl/private/chat.key /var/log/postgresql -type f -perm /0137 {public};"
         " find /var/lib/postgresql/*/main -maxdepth 0 -perm /0077"
     )
     saw("none", " ".join(open_files.stdout.split()) or "none")

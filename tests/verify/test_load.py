@@ -17,7 +17,7 @@ import psycopg
 import psycopg_pool
 import pytest
 
-from .test_postgresql import psql
+from .conftest import psql
 
 pytestmark = pytest.mark.disruptive
 
@@ -78,7 +78,7 @@ def console(shell, server):
         answer = shell(server).check_output(
             "cd / && runuser -u postgres -- psql -XAq -P footer=off -h /run/postgresql -p %s -U pgbouncer"
             " -d pgbouncer -c %s",
-            str(server.ports["pgbouncer"]),
+            str(server.port("pgbouncer")),
             command,
         )
         header, *rows = (line.split("|") for line in answer.splitlines())

@@ -7,21 +7,9 @@ import uuid
 import psycopg
 import pytest
 
-from .conftest import refusal
+from .conftest import psql, refusal
 
 DENIED = psycopg.errors.InsufficientPrivilege
-
-
-def psql(shell, host, query, database="chat"):
-    """One value, asked by the superuser on the host."""
-    command = shell(host).run(
-        "cd / && runuser -u postgres -- psql -XAtq -p %s -d %s -c %s",
-        str(host.ports["postgresql"]),
-        database,
-        query,
-    )
-    assert command.succeeded, command.stderr
-    return command.stdout.strip()
 
 
 def test_application_logs_in_through_pgbouncer(connect, saw):
@@ -194,15 +182,21 @@ def test_log_line_names_user_database_and_host(shell, database, saw):
     saw("%u %d %h", " ".join(part for part in ("%u", "%d", "%h") if part in prefix))
 
 
-def test_change_of_the_schema_is_audited(shell, database, saw):
+def test_change_of_the_schema_is_audited(shell, primary, saw):
     name = f"verify_{uuid.uuid4().hex}"
-    psql(shell, database, f"BEGIN; CREATE TABLE {name} (); ROLLBACK")
-    log = f"/var/log/postgresql/postgresql-{database.postgresql_version}-main.log"
-    lines = shell(database).run("grep -- %s %s", name, log).stdout.splitlines()
+    psql(shell, primary, f"BEGIN; CREATE TABLE {name} (); ROLLBACK")
+    log = f"/var/log/postgresql/postgresql-{primary.postgresql_version}-main.log"
+    lines = shell(primary).run(
+        "grep -h -- %s %s; journalctl --quiet --unit patroni --lines 1000 --output cat | grep -- %s",
+        name,
+        log,
+        name,
+    )
+    lines = lines.stdout.splitlines()
     saw(1, sum("AUDIT: SESSION," in line and ",DDL,CREATE TABLE," in line for line in lines))
 
 
-def test_what_the_owner_creates_is_the_applications_and_nobody_elses(shell, database, saw):
+def test_what_the_owner_creates_is_the_applications_and_nobody_elses(shell, primary, saw):
     query = (
         "BEGIN; SET LOCAL ROLE chat_owner;"
         " CREATE TABLE verify_new (); CREATE SEQUENCE verify_new_seq;"
@@ -213,7 +207,7 @@ def test_what_the_owner_creates_is_the_applications_and_nobody_elses(shell, data
         "  UNION ALL SELECT 3, proacl FROM pg_proc WHERE oid = 'verify_new'::regproc"
         " ) AS object (kind, acl), unnest(acl) AS entry WHERE entry::text NOT LIKE 'chat_owner=%'; ROLLBACK"
     )
-    saw("chat_app=arwd chat_readonly=r chat_app=rU chat_app=X", psql(shell, database, query))
+    saw("chat_app=arwd chat_readonly=r chat_app=rU chat_app=X", psql(shell, primary, query))
 
 
 def test_session_that_switches_jit_on_goes_on_without(shell, database, saw):
@@ -267,7 +261,7 @@ def test_pgbouncer_pools_by_transaction(shell, database, saw):
     command = shell(database).run(
         "cd / && runuser -u postgres -- psql -XAtq -h /var/run/postgresql -p %s -U pgbouncer"
         " -d pgbouncer -c 'SHOW CONFIG'",
-        str(database.ports["pgbouncer"]),
+        str(database.port("pgbouncer")),
     )
     assert command.succeeded, command.stderr
     config = dict(line.split("|")[:2] for line in command.stdout.splitlines())
@@ -285,17 +279,17 @@ def test_admin_console_is_closed_to_other_users_of_the_host(shell, database, saw
     said = shell(database).run(
         "cd / && runuser -u nobody -- psql -Xq -h /var/run/postgresql -p %s -U pgbouncer"
         " -d pgbouncer -c 'SHOW POOLS'",
-        str(database.ports["pgbouncer"]),
+        str(database.port("pgbouncer")),
     )
     saw("refused", "refused" if said.failed and "FATAL" in said.stderr else said.stdout + said.stderr)
 
 
-def test_expired_password_opens_nothing_through_pgbouncer(shell, database, saw):
+def test_expired_password_opens_nothing_through_pgbouncer(shell, primary, saw):
     query = (
         "BEGIN; ALTER ROLE chat_readonly VALID UNTIL '2000-01-01';"
         " SELECT count(verifier) FROM pgbouncer.verifier_of('chat_readonly'); ROLLBACK"
     )
-    saw("0 verifiers", f"{psql(shell, database, query)} verifiers")
+    saw("0 verifiers", f"{psql(shell, primary, query)} verifiers")
 
 
 def test_no_migration_is_pending(database, saw):

@@ -24,7 +24,7 @@ def test_restart_of_the_host_keeps_rows_and_tokens(any_host, subject, clients, t
     # Each by a tunnel of its own time: the one before ended with a restart.
     def database():
         port = tunnel.anew(app, any_host, any_host.port("pgbouncer"))
-        return clients.postgresql(app, any_host, "pgbouncer", "chat_app", port=port)
+        return clients.postgresql(app, subject.doors("pgbouncer", app), "chat_app", port=port)
 
     def instance(purpose):
         port = tunnel.anew(app, any_host, any_host.port(purpose))

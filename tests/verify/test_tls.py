@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from .conftest import refusal
 
-POSTGRESQL = ["postgresql", "pgbouncer"]
+POSTGRESQL = ["postgresql", "pgbouncer"]  # the contract's two ways
 SSL_REQUEST = struct.pack("!ii", 8, 80877103)  # PostgreSQL's protocol asks first, in clear
 
 
@@ -32,7 +32,7 @@ def handshake(endpoint, tunnel):
         def shake(context):
             local = tunnel(app, server, server.port(service))
             raw = stack.enter_context(socket.create_connection(("127.0.0.1", local), timeout=10))
-            if service in POSTGRESQL:
+            if service in (*POSTGRESQL, "haproxy"):
                 raw.sendall(SSL_REQUEST)
                 assert raw.recv(1) == b"S"
             return stack.enter_context(context.wrap_socket(raw, server_hostname=server.address))

@@ -8,7 +8,7 @@ import uuid
 import psycopg
 import pytest
 
-pytestmark = pytest.mark.disruptive
+pytestmark = pytest.mark.writes
 
 
 @pytest.fixture
@@ -69,8 +69,8 @@ def test_edit_moves_updated_at_and_a_message_does_not(room, saw):
     saw((True, True), (after_message == first, updated() > first))
 
 
-def test_refresh_token_is_kept_for_seven_days(redis_connect, saw):
-    client = redis_connect("tokens")
+def test_refresh_token_is_kept_for_seven_days(master_connect, saw):
+    client = master_connect("tokens")
     client.set("refresh_token:verify", "digest", ex=7 * 24 * 60 * 60)
     saw(
         (True, "digest"),
@@ -78,11 +78,11 @@ def test_refresh_token_is_kept_for_seven_days(redis_connect, saw):
     )
 
 
-def test_expiry_of_a_typing_indicator_is_announced(redis_connect, saw):
-    listener = redis_connect("presence").pubsub(ignore_subscribe_messages=True)
+def test_expiry_of_a_typing_indicator_is_announced(master_connect, saw):
+    listener = master_connect("presence").pubsub(ignore_subscribe_messages=True)
     listener.subscribe("__keyevent@0__:expired")
     listener.get_message(timeout=5)
-    redis_connect("presence").set("typing:verify:me", "true", px=50)
+    master_connect("presence").set("typing:verify:me", "true", px=50)
     message = None
     deadline = time.monotonic() + 10
     while message is None and time.monotonic() < deadline:
