@@ -12,8 +12,14 @@ import pytest
 PROJECT = Path(__file__).parents[2]
 INVENTORY = "molecule/cluster/inventory"
 PAGES = sorted(path for path in (PROJECT / "docs/runbooks").glob("*.md") if path.name != "new-environment.md")
-# tests/cluster follows these, when there is what they are for.
-FOLLOWED_ELSEWHERE = {"etcd-lost-quorum", "from-one-host-to-a-cluster", "node-lost", "remove-a-node"}
+# tests/cluster and tests/gameday follow these, when there is what they are for.
+FOLLOWED_ELSEWHERE = {
+    "etcd-lost-quorum",
+    "from-one-host-to-a-cluster",
+    "node-lost",
+    "remove-a-node",
+    "wal-volume-full",
+}
 PARTS = ["Symptom", "Impact", "Check", "Act", "Confirm", "Undo"]
 
 

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
-from ..molecule.runs import Environment
-from .nodes import Cluster, Host
+from ..docs.test_runbooks import follow
+from ..molecule.runs import PROJECT, Environment
+from .nodes import Cluster, CommandError, Host, until
 
 Act = Callable[[Cluster, Host], None]
 UNITS = "patroni etcd haproxy pgbouncer redis-sentinel redis-server@sessions redis-server@realtime"
+WAL_VOLUME = "/var/lib/postgresql/wal"
 UNDONE_BY_ITSELF_S = 300  # a rule that cuts a host off does not outlive a game day that was killed
 
 
 def nothing(_cluster: Cluster, _host: Host) -> None:
     """What ends by itself."""
+
+
+def as_it_is(_cluster: Cluster, _host: Host) -> AbstractContextManager[None]:
+    """What needs no preparation."""
+    return nullcontext()
 
 
 def primary(cluster: Cluster) -> Host:
@@ -35,6 +42,9 @@ class Fault:
     end: Act = nothing
     target: Callable[[Cluster], Host] = primary
     lasts_s: float = 3
+    scene: Callable[[Cluster, Host], AbstractContextManager[None]] = (
+        as_it_is  # while the clients do not write
+    )
 
 
 def kill_host(_cluster: Cluster, host: Host) -> None:
@@ -138,6 +148,49 @@ def switchover(cluster: Cluster, host: Host) -> None:
     )
 
 
+@contextmanager
+def small_wal_volume(cluster: Cluster, host: Host) -> Iterator[None]:
+    """The primary's WAL on a volume of its own, with 128 MB to spare."""
+    data = "cd /var/lib/postgresql/*/main"
+    host.run(
+        f"set -e; systemctl stop patroni; mkdir {WAL_VOLUME}; {data}; size=$(du -sm pg_wal | cut -f 1);"
+        f" mount -t tmpfs -o size=$((size + 128))m,mode=700,uid=postgres,gid=postgres tmpfs {WAL_VOLUME};"
+        f" cp -a pg_wal/. {WAL_VOLUME}; rm -r pg_wal; ln -s {WAL_VOLUME} pg_wal; systemctl start patroni",
+        timeout_s=180,
+    )
+    cluster.await_whole()
+    while (leader := cluster.primary()) is not host:
+        switchover(cluster, leader)
+        cluster.await_whole()
+    yield
+    host.run(
+        f"set -e; systemctl stop patroni; {data};"
+        f" if [ -L pg_wal ]; then rm pg_wal; cp -a {WAL_VOLUME} pg_wal; fi;"
+        f" umount {WAL_VOLUME}; rmdir {WAL_VOLUME}; systemctl start patroni",
+        timeout_s=180,
+    )
+
+
+def fill_wal_volume(_cluster: Cluster, host: Host) -> None:
+    """With somebody's file; then with segment after segment, until PostgreSQL has no room for another."""
+    host.run(f"head -c 1T /dev/zero >{WAL_VOLUME}/forgotten.dump 2>/dev/null; df {WAL_VOLUME} | grep 100%")
+
+    def panicked() -> bool:
+        try:
+            host.psql("INSERT INTO gameday VALUES (-1) ON CONFLICT DO NOTHING; SELECT pg_switch_wal()")
+        except CommandError:
+            return True
+        return False
+
+    until(panicked, "PostgreSQL has no room for its WAL")
+
+
+def free_wal_volume(cluster: Cluster, _host: Host) -> None:
+    """As the runbook says."""
+    for part in ("Check", "Act"):
+        follow(PROJECT / "docs/runbooks/wal-volume-full.md", part, str(cluster.inventory))
+
+
 def rolling_restart(cluster: Cluster, _host: Host) -> None:
     """As if the units had changed."""
     for host in cluster.hosts:
@@ -171,6 +224,7 @@ FAULTS = {
     "cut_from_peers": Fault(cut_from_peers, join, lasts_s=30),
     "lose_etcd_quorum": Fault(stop_etcd_of_others, start_etcd_of_others, lasts_s=40),
     "kill_standby": Fault(kill_host, start_host, target=Cluster.synchronous),
+    "wal_volume_full": Fault(fill_wal_volume, free_wal_volume, scene=small_wal_volume),
     "switchover": Fault(switchover),
     "rolling_restart": Fault(rolling_restart),
     "reboot_all": Fault(reboot_all),

@@ -43,7 +43,11 @@ def figures(writer: Rows | Tokens) -> dict[str, Any]:
 def test_nothing_is_lost(cluster: Cluster, settings: Settings, turn: int, name: str) -> None:
     fault = FAULTS[name]
     host = fault.target(cluster)
-    with Rows(settings, cluster.members("pgbouncer"), BOUNCER_PORT) as rows, Tokens(settings) as tokens:
+    with (
+        fault.scene(cluster, host),
+        Rows(settings, cluster.members("pgbouncer"), BOUNCER_PORT) as rows,
+        Tokens(settings) as tokens,
+    ):
         began = time.monotonic()
         fault.begin(cluster, host)
         try:

@@ -70,16 +70,6 @@ def main_process() -> int:
     return int(shown.stdout)
 
 
-def starved_of() -> str:
-    """The address from which this host's PostgreSQL gets nothing; empty where all is well, or it is down."""
-    try:
-        with psycopg.connect("dbname=postgres", connect_timeout=ANSWER_S) as connection:
-            row = connection.execute(STARVED).fetchone()
-        return str(psycopg.conninfo.conninfo_to_dict(row[0]).get("host", "")) if row else ""
-    except psycopg.Error:
-        return ""
-
-
 def fenced(cluster: Any, member: str) -> bool:
     """Whether each write waits for `member`, and nobody has other plans; `cluster` is Patroni's."""
     config = cluster.config.data if cluster.config else {}
@@ -127,6 +117,22 @@ class Watch:
         signal.signal(signal.SIGALRM, _too_long)  # its library tries for ever
         self.configuration = Config(path, validator=None).copy()
         self.configuration["patronictl"] = True  # no threads in the background
+        self._connection: psycopg.Connection[Any] | None = None  # kept: each login is two lines in the log
+
+    def starved_of(self) -> str:
+        """The address from which PostgreSQL here gets nothing; empty where all is well, or it is down."""
+        try:
+            self._connection = self._connection or psycopg.connect(
+                "dbname=postgres application_name=patroni-watch",
+                connect_timeout=ANSWER_S,
+                options=f"-c statement_timeout={ANSWER_S}s",
+                autocommit=True,
+            )
+            row = self._connection.execute(STARVED).fetchone()
+        except psycopg.Error:
+            self._connection = None
+            return ""
+        return str(psycopg.conninfo.conninfo_to_dict(row[0]).get("host", "")) if row else ""
 
     def look(self, primary: str, context: ssl.SSLContext) -> None:
         """Let go of the primary, which has this address, if it is lost."""
@@ -160,7 +166,7 @@ def main() -> None:
         time.sleep(PAUSE_S)
         if answers(f"https://{rest['connect_address']}/liveness", context):
             failures = 0
-            if primary := starved_of():
+            if primary := watch.starved_of():
                 watch.look(primary, context)
             continue
         process = main_process()
