@@ -122,6 +122,10 @@ postgresql_port:
   description: The port on which the cluster's server listens now; 0 where it does not run.
   returned: always
   type: int
+watchdog:
+  description: Whether the host has a watchdog device, or the kernel's module softdog to make one.
+  returned: always
+  type: bool
 """
 
 import glob
@@ -398,6 +402,12 @@ def place_problems(cluster: Mapping[str, Any], others: Mapping[str, str]) -> lis
     return []
 
 
+def has_watchdog(root: str = "/") -> bool:
+    """Whether the host has a watchdog device, or a kernel that can make one (softdog)."""
+    modules = f"{root}lib/modules/{os.uname().release}/kernel/drivers/watchdog/softdog.ko*"
+    return os.path.exists(f"{root}dev/watchdog") or bool(glob.glob(modules))
+
+
 def running_server(folder: str) -> tuple[int, str, int]:
     """Port, socket folder and process of the server on the data folder; (0, "", 0) where none runs."""
     lines = text(f"{folder}/postmaster.pid").splitlines()
@@ -466,6 +476,7 @@ def main() -> None:
         postgresql_handover=handover,
         postgresql_port=port,
         postgresql_system=system,
+        watchdog=has_watchdog(),
     )
 
 

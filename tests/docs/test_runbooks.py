@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 PROJECT = Path(__file__).parents[2]
 INVENTORY = "molecule/cluster/inventory"
@@ -28,6 +29,19 @@ def test_page_has_its_parts(page: Path) -> None:
     text = page.read_text()
     assert re.findall(r"^## (.*)$", text, re.MULTILINE) == PARTS
     assert len(re.findall(r"^```sh$", text, re.MULTILINE)) >= 2
+
+
+def test_inventory_of_a_new_cluster_has_three_hosts_in_each_group(tmp_path: Path) -> None:
+    page = (PROJECT / "docs/runbooks/new-environment.md").read_text()
+    (command,) = re.findall(r"^sed .*hosts\.yml >production/hosts\.yml$", page, re.MULTILINE)
+    (tmp_path / "molecule").symlink_to(PROJECT / "molecule")
+    (tmp_path / "production").mkdir()
+    subprocess.run(["bash", "-euc", command], cwd=tmp_path, check=True)
+    groups = yaml.safe_load((tmp_path / "production/hosts.yml").read_text())
+    addresses = [host["ansible_host"] for host in groups["etcd"]["hosts"].values()]
+    assert addresses == ["203.0.113.11", "203.0.113.12", "203.0.113.13"]
+    services = ["etcd", "postgresql", "pgbouncer", "haproxy", "redis", "redis_sentinel", "app"]
+    assert {name: len(group["hosts"]) for name, group in groups.items()} == dict.fromkeys(services, 3)
 
 
 def follow(page: Path, part: str = "", inventory: str = INVENTORY) -> None:

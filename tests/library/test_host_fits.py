@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 
 import pytest
@@ -15,6 +16,7 @@ from library.host_fits import (
     differing,
     doubled,
     foreign,
+    has_watchdog,
     listeners_of,
     misfit,
     place_problems,
@@ -220,3 +222,18 @@ def test_port_that_two_daemons_want_is_named():
     (said,) = doubled([REDIS, Daemon("pgbouncer.service", 6380, "pgbouncer_port")])
     assert "6380, 6380" in said
     assert "pgbouncer_port, redis_instances.sessions.port" in said
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("dev/watchdog", True),
+        (f"lib/modules/{os.uname().release}/kernel/drivers/watchdog/softdog.ko.xz", True),
+        ("lib/modules/0.0.0/kernel/drivers/watchdog/softdog.ko", False),
+        ("dev/null", False),
+    ],
+)
+def test_watchdog_is_a_device_or_a_module_of_the_running_kernel(tmp_path, path, found):
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).touch()
+    assert has_watchdog(f"{tmp_path}/") is found
