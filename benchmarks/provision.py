@@ -38,11 +38,11 @@ class Sample:
     roles: Times = field(default_factory=dict)
 
 
-def run(command: str, *arguments: str) -> Sample:
+def run(command: str, *arguments: str, inventory: Path = INVENTORY) -> Sample:
     """Run one of Ansible's commands to its end; raises CalledProcessError with its output if it fails."""
     began = time.monotonic()
     process = subprocess.Popen(
-        [BIN / command, "-i", INVENTORY, *arguments],
+        [BIN / command, "-i", inventory, *arguments],
         cwd=PROJECT, env=os.environ | PROFILE, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     assert process.stdout is not None  # noqa: S101  Popen was told to make it

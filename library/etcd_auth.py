@@ -80,6 +80,11 @@ steps:
   returned: always
   type: list
   elements: str
+members:
+  description: The names of etcd's members; none in check mode where etcd does not run yet.
+  returned: always
+  type: list
+  elements: str
 """
 
 import base64
@@ -91,6 +96,8 @@ from ansible.module_utils.etcd_client import Etcdctl, EtcdctlError
 
 READWRITE = 2  # etcd's authpb.Permission.Type
 Step = tuple[str, list[str], "str | None"]  # what it does, etcdctl's arguments, its standard input
+
+AT_FIRST: list[Step] = [("add the users and switch authentication on", [], None)]
 
 
 def steps_for_role(name: str, prefix: str, permissions: list[dict[str, Any]] | None) -> list[Step]:
@@ -170,19 +177,17 @@ def main() -> None:
         supports_check_mode=True,
     )
     ready = os.path.exists(module.params["certificate"]) and module.get_bin_path("etcdctl")
-    if module.check_mode and not ready:
-        steps: list[Step] = [("add the users and switch authentication on", [], None)]
-    else:
-        steps = _bring(module)
+    steps, members = _bring(module) if ready or not module.check_mode else (AT_FIRST, [])
     module.exit_json(
         changed=bool(steps),
+        members=members,
         steps=[what for what, _arguments, _given in steps],
         diff={"before": "", "after": "".join(f"{what}\n" for what, _arguments, _given in steps)},
     )
 
 
-def _bring(module: AnsibleModule) -> list[Step]:
-    """The steps that were taken, or would be."""
+def _bring(module: AnsibleModule) -> tuple[list[Step], list[str]]:
+    """The steps that were taken, or would be; and the members' names."""
     nobody = Etcdctl(module, [module.params["endpoint"]])
     root = Etcdctl(module, nobody.endpoints, f"root:{module.params['root_password']}")
     try:
@@ -193,14 +198,15 @@ def _bring(module: AnsibleModule) -> list[Step]:
                 "it has, and change it there with etcdctl user passwd root."
             )
         steps = plan(module, root if enabled else nobody, enabled)
+        members = (root if enabled else nobody).ask("member", "list")["members"]
         if not module.check_mode:
             for _what, arguments, given in steps:
                 (root if enabled else nobody).run(arguments, given)
     except EtcdctlError as error:
         if module.check_mode and "connection refused" in str(error):
-            return [("add the users and switch authentication on", [], None)]
+            return AT_FIRST, []
         module.fail_json(msg=f"{module.params['endpoint']}: {error}")
-    return steps
+    return steps, [member["name"] for member in members if "name" in member]
 
 
 if __name__ == "__main__":
