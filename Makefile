@@ -20,7 +20,7 @@ test: lint unit molecule ## everything that proves it: lint, unit tests, molecul
 
 test-all: test ## the same, then on both Debians a cluster: every fault of a game day, its runbooks, its beginning (two hours more)
 	@for release in trixie bookworm; do export CHAT_RELEASE=$$release; \
-	  CHAT_FAULTS=nothing CHAT_NODES=test molecule test --scenario-name cluster && \
+	  CHAT_FAULTS='nothing or clients' CHAT_NODES=test molecule test --scenario-name cluster && \
 	  pytest --quiet --capture=no tests/cluster/test_adoption.py || exit 1; done
 
 lint: ## ansible-lint, yamllint, ruff, mypy, shellcheck, squawk, sqlfluff

