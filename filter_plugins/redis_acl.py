@@ -49,6 +49,12 @@ SENTINEL = (
 )  # fmt: skip
 REPLICA = ("+psync", "+replconf", "+ping")
 
+# What clients hear of a failover. The second line: node-redis's patterns, letter by letter.
+SENTINEL_EVENTS = (
+    "&+switch-master",
+    *("&switch-master", "&[-+]sdown", "&+slave", "&+sentinel", "&[-+]odown", "&+slave-reconf-done"),
+)
+
 # On Sentinel's own port, in the words of its ACL LIST: Sentinels to each other, and clients that ask for
 # the master.
 SENTINEL_PORT = {
@@ -56,9 +62,9 @@ SENTINEL_PORT = {
     "chat_admin": "on sanitize-payload {} ~* &* +@all",
     "chat_sentinel": "on sanitize-payload {} resetchannels &__sentinel__:hello -@all +ping +publish "
     "+client|setname +sentinel|is-master-down-by-addr",
-    "chat_sentinel_client": "on sanitize-payload {} resetchannels &+switch-master -@all +ping "
-    "+client|setname +sentinel|get-master-addr-by-name +sentinel|masters +sentinel|replicas +sentinel|slaves "
-    "+sentinel|sentinels +subscribe +unsubscribe",
+    "chat_sentinel_client": f"on sanitize-payload {{}} resetchannels {' '.join(SENTINEL_EVENTS)} -@all +ping "
+    "+client|setname +sentinel|get-master-addr-by-name +sentinel|master +sentinel|masters +sentinel|replicas "
+    "+sentinel|slaves +sentinel|sentinels +subscribe +unsubscribe +psubscribe",
 }
 
 # What each adapter of Socket.IO uses: channels for each namespace ({}), keys, commands.

@@ -1,66 +1,12 @@
 // Two servers of one kind tell each other, over Redis, all that their adapter can; clients of both look on.
 // The settings are a line of JSON on standard input. Ends with 0 where everything arrived where it should and nowhere else.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import net from "node:net";
 import { createInterface } from "node:readline";
-import { setTimeout as pause } from "node:timers/promises";
-import { io } from "socket.io-client";
+import { Server, connect, until } from "./servers.mjs";
 
 const settings = JSON.parse((await createInterface({ input: process.stdin })[Symbol.asyncIterator]().next()).value);
 const python = settings.adapter === "python";
-
-async function until(what, condition, action = () => {}) {
-  for (const end = Date.now() + 30_000; !(await condition()); await pause(20)) {
-    assert.ok(Date.now() < end, `${settings.adapter}: not seen in 30 s: ${what}`);
-    await action();
-  }
-}
-
-class Server {
-  #asked = new Map();
-
-  constructor(name) {
-    const command = python ? ["python3", "server.py"] : [process.execPath, "server.mjs"];
-    this.process = spawn(command[0], command.slice(1), { stdio: ["pipe", "pipe", "inherit"] });
-    this.process.stdin.write(`${JSON.stringify({ name, ...settings })}\n`);
-    this.ended = new Promise((resolve) => this.process.on("exit", resolve));
-    this.ended.then((code) => this.#asked.forEach(({ reject }) => reject(new Error(`server ${name} ended: ${code}`))));
-    this.port = new Promise((resolve, reject) => {
-      this.#asked.set(undefined, { resolve: (_, { port }) => resolve(port), reject });
-    });
-    createInterface({ input: this.process.stdout }).on("line", (line) => {
-      const { id, answer, error, port } = JSON.parse(line);
-      const { resolve, reject } = this.#asked.get(id);
-      this.#asked.delete(id);
-      error ? reject(new Error(error)) : resolve(answer, { port });
-    });
-  }
-
-  order(...order) {
-    return new Promise((resolve, reject) => {
-      const id = (this.count = (this.count ?? 0) + 1);
-      this.#asked.set(id, { resolve, reject });
-      this.process.stdin.write(`${JSON.stringify([id, ...order])}\n`);
-    });
-  }
-
-  stop() {
-    this.process.stdin.end();
-    return this.ended;
-  }
-}
-
-async function connect(port, namespace, name) {
-  const socket = io(`http://127.0.0.1:${port}${namespace}`, {
-    transports: ["websocket"], forceNew: true, reconnectionDelay: 50, randomizationFactor: 0,
-  });
-  const seen = [];
-  socket.onAny((event) => seen.push(event));
-  socket.on("question", (reply) => reply(name));
-  await until(`${name} client connects in ${namespace}`, () => socket.connected);
-  return Object.assign(socket, { saw: (event) => seen.includes(event) });
-}
 
 async function exchange(a, b, namespace) {
   const first = await connect(await a.port, namespace, "first");
@@ -130,7 +76,7 @@ async function recovery(a, b, namespace) {
   balancer.close();
 }
 
-const [a, b] = [new Server("a"), new Server("b")];
+const [a, b] = [new Server("a", settings), new Server("b", settings)];
 await Promise.all([a.port, b.port]);
 for (const test of settings.adapter === "streams" ? [exchange, recovery] : [exchange]) {
   await Promise.all(settings.namespaces.map((namespace) => test(a, b, namespace)));

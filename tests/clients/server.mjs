@@ -2,13 +2,13 @@
 import { createServer } from "node:http";
 import { createInterface } from "node:readline";
 import { Server } from "socket.io";
-import { adapters, openRedis } from "./connect.mjs";
 
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 const say = (message) => process.stdout.write(`${JSON.stringify(message)}\n`);
 
 const { name, adapter, namespaces, ...redis } = JSON.parse((await lines.next()).value);
-const client = await openRedis({ ...redis, pingInterval: 200 }); // so that +ping is used while the test lasts
+const { adapters, openIoredis, openRedis } = await import(redis.sentinels ? "./sentinel.mjs" : "./connect.mjs");
+const client = await (openIoredis ?? openRedis)({ ...redis, pingInterval: 200 }); // so that +ping is used while the test lasts
 const http = createServer();
 const io = new Server(http, {
   adapter: await adapters[adapter](client),
@@ -47,5 +47,5 @@ for await (const line of lines) {
   );
 }
 await io.close();
-await client.close();
+await client.quit();
 process.exit();

@@ -10,12 +10,27 @@ from typing import Any
 
 import socketio
 import uvicorn
-from connect import redis_manager
 
 
 def say(message: dict[str, Any]) -> None:
     """Answer, in one line."""
     print(json.dumps(message), flush=True)
+
+
+def manager(settings: dict[str, Any]) -> socketio.AsyncRedisManager:
+    """By the code of connecting.md, through Sentinel where there is one."""
+    more = {"health_check_interval": 0.01}  # so that +ping is used while the test lasts
+    if "sentinels" not in settings:
+        from connect import redis_manager
+
+        access = (settings["host"], settings["password"])
+        return redis_manager(*access, port=settings["port"], user=settings["user"], **more)
+    from sentinel import sentinel_manager
+
+    return sentinel_manager(
+        settings["sentinels"], settings["service"], sentinel_password=settings["sentinelPassword"],
+        user=settings["user"], password=settings["password"], ca=settings["ca"],
+    )  # fmt: skip
 
 
 class Orders:
@@ -54,12 +69,8 @@ class Orders:
 async def main() -> None:
     """Serve until standard input ends."""
     settings = json.loads(sys.stdin.readline())
-    manager = redis_manager(
-        settings["host"], settings["password"], port=settings["port"], user=settings["user"],
-        health_check_interval=0.01,  # so that +ping is used while the test lasts
-    )  # fmt: skip
     server = socketio.AsyncServer(
-        client_manager=manager, async_mode="asgi", namespaces=settings["namespaces"]
+        client_manager=manager(settings), async_mode="asgi", namespaces=settings["namespaces"]
     )
     orders = Orders(server)
     listening = socket.create_server(("127.0.0.1", 0))

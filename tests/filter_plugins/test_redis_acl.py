@@ -102,3 +102,17 @@ def test_file_holds_hashes_alone_and_a_second_one_during_a_change():
     assert "the old one" not in text
     for line in lines:
         assert line.count("#") == (2 if "chat_app_sessions" in line else 1)
+
+
+def test_clients_of_sentinel_hear_of_masters_and_change_nothing():
+    text = acl.sentinel_acl(
+        dict.fromkeys(["chat_admin", "chat_sentinel", "chat_sentinel_client"], "p"), {}, "8.0"
+    )
+    [rules] = [line.split() for line in text.splitlines() if "chat_sentinel_client" in line]
+    # What createSentinel of node-redis asks and subscribes to as it connects, or it does not.
+    patterns = ("switch-master", "[-+]sdown", "+slave", "+sentinel", "[-+]odown", "+slave-reconf-done")
+    assert {f"&{pattern}" for pattern in patterns} <= set(rules)
+    assert {"+sentinel|master", "+sentinel|sentinels", "+sentinel|replicas", "+psubscribe"} <= set(rules)
+    changing = ("set", "failover", "reset", "monitor", "remove", "config", "flushconfig", "simulate-failure")
+    assert not {f"+sentinel|{name}" for name in changing} & set(rules)
+    assert not {"&*", "+sentinel", "+@all", "+publish"} & set(rules)

@@ -141,11 +141,17 @@ class Cluster:
 
     def lacking(self) -> str:
         """What the cluster lacks to be whole; empty where it lacks nothing."""
+        return (self.members("postgresql") and self._lacking_postgresql()) or self._lacking_redis()
+
+    def _lacking_postgresql(self) -> str:
         copies = len(self.members("postgresql")) - 1
         streaming = self.primary().psql("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'")
         if int(streaming) != copies:
             return f"{streaming} of {copies} copies of PostgreSQL stream"
         self.synchronous()
+        return ""
+
+    def _lacking_redis(self) -> str:
         for instance in ("sessions", "realtime"):
             masters = {str(self.redis_master(instance, host)) for host in self.members("redis_sentinel")}
             if len(masters) != 1:

