@@ -70,6 +70,8 @@ def options(password: str, ca: str) -> dict[str, Any]:
 
 
 # Where another server can take over, a dead one is given up sooner, and each Sentinel is asked once.
+# Who only listens notices in 5 s that its host is gone.
+KEEPALIVE_OF_SEVERAL = {socket.TCP_KEEPIDLE: 2, socket.TCP_KEEPINTVL: 1, socket.TCP_KEEPCNT: 3}
 TAKEN_OVER: dict[str, Any] = {"socket_connect_timeout": 1, "socket_timeout": 2}
 ASKED_ONCE: dict[str, Any] = {"backoff": NoBackoff(), "retries": 0}
 

@@ -176,6 +176,15 @@ class Settings(BaseSettings):
             "user": parts.username,
             "password": self.redis_socketio_password.get_secret_value(),
             "ca": str(self.ca_path),
+            **(
+                {
+                    "sentinels": self.sentinels(),
+                    "sentinel_login": self.sentinel_login(),
+                    "service": self.redis_socketio_service or self.service("realtime"),
+                }
+                if self.redis_sentinels
+                else {}
+            ),
         }
 
     @classmethod

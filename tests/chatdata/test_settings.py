@@ -227,6 +227,15 @@ def test_pools_ask_the_sentinels_that_the_contract_names(contract: Contract, poo
     assert {(known["username"], known["password"]) for known in asked} == {("chat_sentinel_client", SECRET)}
 
 
+def test_socketio_is_told_the_sentinels_too(contract: Contract):
+    told = contract.load(**SENTINELS).socketio()
+    assert told["sentinels"] == [("203.0.113.11", 26379), ("2001:db8::1", 26379)]
+    assert told["sentinel_login"] == {"username": "chat_sentinel_client", "password": SECRET}
+    assert told["service"] == "realtime"
+    named = contract.load(**SENTINELS, CHAT_REDIS_SOCKETIO_SERVICE="events").socketio()
+    assert named["service"] == "events"
+
+
 @pytest.mark.parametrize("value", [":26379", "203.0.113.11", "203.0.113.11:26379,", "a:b:c"])
 def test_list_of_sentinels_has_hosts_and_ports(contract: Contract, value: str):
     said = contract.refusal(**{**SENTINELS, "CHAT_REDIS_SENTINELS": value})

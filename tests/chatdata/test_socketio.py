@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import socketio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.retry import Retry
 
 from chatdata.socketio import async_redis_manager, redis_manager
 
@@ -31,6 +33,32 @@ def test_options_are_those_of_the_contract(make, kind, monkeypatch):
         (_, *expected), (name, *found) = made[-2:]
         assert name == kind
         assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "retry"),
+    [(async_redis_manager, "AsyncRedisManager", AsyncRetry), (redis_manager, "RedisManager", Retry)],
+)
+def test_options_of_sentinel_are_those_of_the_contract(make, kind, retry, monkeypatch):
+    made = []
+    for name in ("AsyncRedisManager", "RedisManager"):
+        monkeypatch.setattr(
+            socketio,
+            name,
+            lambda url, name=name, **options: made.append((name, url, options["redis_options"])),
+        )
+    section = PAGE.partition("### Sentinel from Python")[2]
+    contract = {}
+    exec(re.search(r"```python\n(.*?)```", section, re.DOTALL)[1], contract)  # noqa: S102  our own page's code
+    access = {"user": "chat_socketio", "password": "password", "ca": "ca.pem"}
+    contract["sentinel_manager"]("a:1,b:2", "realtime", sentinel_password="secret", **access)
+    login = {"username": "chat_sentinel_client", "password": "secret"}
+    make("nobody", sentinels=[("a", 1), ("b", 2)], sentinel_login=login, service="realtime", **access)
+    (_, expected_url, expected), (name, url, found) = made
+    assert (name, url) == (kind, expected_url)
+    once = found["sentinel_kwargs"].pop("retry")
+    assert (type(once), once.get_retries()) == (retry, expected["sentinel_kwargs"].pop("retry").get_retries())
+    assert found == expected
 
 
 def test_manager_is_python_socketios():
