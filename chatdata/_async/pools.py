@@ -24,8 +24,8 @@ from chatdata.settings import Settings
 
 # Requests for a connection that may wait, for each that there is; the next is refused at once.
 WAITING_PER_CONNECTION = 20
-# The pool's own attempts to connect pause ever longer; after so many seconds the next request starts afresh.
-RECONNECT_S = 5
+# The pool's own attempts to connect would pause ever longer; after so many seconds it begins anew.
+RECONNECT_S = 0.5
 
 
 class AsyncPools:
@@ -48,6 +48,7 @@ class AsyncPools:
             max_waiting=size * WAITING_PER_CONNECTION,
             timeout=settings.pool_timeout_s,
             reconnect_timeout=RECONNECT_S,
+            reconnect_failed=_connect_again,
             check=_check,
             open=False,
         )
@@ -97,6 +98,12 @@ class AsyncPools:
         """
         async with self.connection() as connection, connection.transaction():
             yield connection
+
+
+async def _connect_again(pool: AsyncConnectionPool[Any]) -> None:
+    """Who waits already would else wait for the next request, which starts the next attempt."""
+    if pool.get_stats().get("requests_waiting"):
+        await pool.check()
 
 
 async def _check(connection: AsyncConnection[Any]) -> None:

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -357,3 +357,25 @@ def test_pools_open_while_nothing_answers_and_say_so_when_used(open_pools, refus
             pass
         with pytest.raises(Unavailable), redis_errors():
             pools.sessions.ping()
+
+
+def test_one_that_waits_alone_is_enough_to_go_on_connecting(open_pools, refused):
+    """As while another host takes over: nobody else asks for a connection."""
+    attempts = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def hang_up():
+            with suppress(OSError):  # closed at the end
+                while True:
+                    server.accept()[0].close()
+                    attempts.append(1)
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        url = f"postgresql://user@127.0.0.1:{server.getsockname()[1]}/chat?sslmode=verify-full"
+        told = refused.model_copy(update={"postgresql_url": url, "pool_timeout_s": 5})
+        with open_pools(told) as pools, pytest.raises(Timeout), pools.connection():
+            pass
+        server.shutdown(socket.SHUT_RDWR)
+    thread.join()
+    assert len(attempts) >= 5  # in five seconds; psycopg_pool's own pauses leave it at three

@@ -25,7 +25,8 @@ def table(cluster: Cluster) -> Iterator[None]:
     """The table of the rows, empty, on a cluster that lacks nothing."""
     cluster.await_whole()
     cluster.primary().psql(
-        "CREATE TABLE gameday (number bigint PRIMARY KEY); GRANT SELECT, INSERT ON gameday TO chat_app"
+        "DROP TABLE IF EXISTS gameday; CREATE TABLE gameday (number bigint PRIMARY KEY);"
+        " GRANT SELECT, INSERT ON gameday TO chat_app"
     )
     yield
     cluster.primary().psql("DROP TABLE gameday")

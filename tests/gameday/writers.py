@@ -6,8 +6,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Self
@@ -26,6 +26,7 @@ from .nodes import Host, until
 
 CLIENTS = 4
 PAUSE_S = 0.002  # between two writes: the hosts' cores are for the hosts
+REST_S = 0.2  # after a refusal
 TIMEOUT_S = 3  # for one statement
 TWICE_S = 3  # no two failovers are so close to each other
 
@@ -93,28 +94,36 @@ class Writer:
 
 
 class Rows(Writer):
-    """Rows of the table gameday: many through the application's way, a few through each node's own PgBouncer.
+    """Rows of the table gameday: many through chatdata's pool, a few through each node's own PgBouncer.
 
     What was not acknowledged is not tried again: it may be there.
     """
 
     def __init__(self, settings: Settings, nodes: Iterable[Host], bouncer_port: int) -> None:
         super().__init__()
-        way = settings.postgresql(prepare_threshold=None)
-        self._way = way
+        self._settings = settings
+        self._pools = Pools(settings)
         self.by_node: list[Acknowledged] = []
         self._busy: dict[int, tuple[float, psycopg.Connection[Any]]] = {}
         self._number = 0
         self._numbering = threading.Lock()
-        self._threads = [threading.Thread(target=self._write, args=(way,)) for _ in range(CLIENTS)]
+        self._threads = [threading.Thread(target=self._write) for _ in range(CLIENTS)]
         for node in nodes:
-            straight = {**way, "host": node.address, "port": bouncer_port}
-            self._threads.append(threading.Thread(target=self._write, args=(straight, node.name)))
+            way = settings.postgresql(host=node.address, port=bouncer_port)
+            self._threads.append(threading.Thread(target=self._write_at, args=(node.name, way)))
         self._threads.append(threading.Thread(target=self._cut_what_hangs))
+
+    def __enter__(self) -> Self:
+        self._pools.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *raised: object) -> None:
+        super().__exit__(*raised)
+        self._pools.close()
 
     def lost(self) -> int:
         """How many of the acknowledged rows are not there."""
-        with psycopg.connect(**self._way) as connection:
+        with psycopg.connect(**self._settings.postgresql()) as connection:
             there = {number for (number,) in connection.execute("SELECT number FROM gameday")}
         return sum(write.number not in there for write in self.acknowledged + self.by_node)
 
@@ -123,28 +132,32 @@ class Rows(Writer):
             self._number += 1
             return self._number
 
-    def _write(self, way: dict[str, Any], node: str = "") -> None:
-        kept = self.by_node if node else self.acknowledged
+    def _write(self) -> None:
         while not self._over.is_set():
             try:
-                with psycopg.connect(**way) as connection, self._limited(connection):
-                    while not self._over.is_set():
-                        number, sent = self._next(), time.monotonic()
-                        self._busy[id(connection)] = (sent, connection)
-                        connection.execute("INSERT INTO gameday VALUES (%s)", [number])
-                        kept.append(Acknowledged(number, sent, time.monotonic(), node))
-                        self._over.wait(0.1 if node else PAUSE_S)
-            except psycopg.Error as error:
-                if not node:
-                    self.refused.append(str(error).strip())
-            self._over.wait(0.2)
+                with self._pools.connection() as connection:
+                    self.acknowledged.append(self._insert(connection))
+                self._over.wait(PAUSE_S)
+            except ChatDataError as error:
+                self.refused.append(str(error).strip())
+                self._over.wait(REST_S)
 
-    @contextmanager
-    def _limited(self, connection: psycopg.Connection[Any]) -> Iterator[None]:
+    def _write_at(self, node: str, way: dict[str, Any]) -> None:
+        while not self._over.is_set():
+            with suppress(psycopg.Error), psycopg.connect(**way) as connection:
+                while not self._over.is_set():
+                    self.by_node.append(self._insert(connection, node))
+                    self._over.wait(0.1)
+            self._over.wait(REST_S)
+
+    def _insert(self, connection: psycopg.Connection[Any], node: str = "") -> Acknowledged:
+        number, sent = self._next(), time.monotonic()
+        self._busy[id(connection)] = (sent, connection)
         try:
-            yield
+            connection.execute("INSERT INTO gameday VALUES (%s)", [number])
         finally:
-            self._busy.pop(id(connection), None)
+            del self._busy[id(connection)]
+        return Acknowledged(number, sent, time.monotonic(), node)
 
     def _cut_what_hangs(self) -> None:
         """A frozen host still holds its connections: whoever waits for it has to give up by himself."""
