@@ -37,7 +37,7 @@ lint: ## ansible-lint, yamllint, ruff, mypy, shellcheck, squawk, sqlfluff
 unit: ## what needs no host
 	@bin/setup dev
 	pytest --quiet -m "not tier" tests/bin tests/chatdata tests/docs/test_runbooks.py tests/filter_plugins tests/module_utils \
-	  tests/playbooks tests/roles tests/test_arguments.py tests/test_connecting.py tests/test_sanity.py \
+	  tests/playbooks tests/roles tests/molecule/test_scenarios.py tests/test_arguments.py tests/test_connecting.py tests/test_sanity.py \
 	  tests/library/test_etcd_member.py tests/library/test_host_fits.py tests/library/test_kernel_live.py \
 	  tests/library/test_patroni_cluster.py tests/library/test_redis_live.py tests/library/test_run_lock.py \
 	  tests/library/test_sentinel_forget.py tests/library/test_sentinel_live.py tests/library/test_service_current.py
