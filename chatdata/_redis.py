@@ -44,6 +44,8 @@ __all__ = [
 
 # A server whose host is gone is noticed in a minute.
 KEEPALIVE = {socket.TCP_KEEPIDLE: 30, socket.TCP_KEEPINTVL: 10, socket.TCP_KEEPCNT: 3}
+# Where another one can take over, whoever only listens notices it in 5 s.
+KEEPALIVE_OF_SEVERAL = {socket.TCP_KEEPIDLE: 2, socket.TCP_KEEPINTVL: 1, socket.TCP_KEEPCNT: 3}
 
 # What a connection that broke is tried again with: a second and a half in all. What timed out is not: it
 # would hold its caller up so many times longer.
@@ -70,8 +72,6 @@ def options(password: str, ca: str) -> dict[str, Any]:
 
 
 # Where another server can take over, a dead one is given up sooner, and each Sentinel is asked once.
-# Who only listens notices in 5 s that its host is gone.
-KEEPALIVE_OF_SEVERAL = {socket.TCP_KEEPIDLE: 2, socket.TCP_KEEPINTVL: 1, socket.TCP_KEEPCNT: 3}
 TAKEN_OVER: dict[str, Any] = {"socket_connect_timeout": 1, "socket_timeout": 2}
 ASKED_ONCE: dict[str, Any] = {"backoff": NoBackoff(), "retries": 0}
 

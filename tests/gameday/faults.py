@@ -42,9 +42,8 @@ class Fault:
     end: Act = nothing
     target: Callable[[Cluster], Host] = primary
     lasts_s: float = 3
-    scene: Callable[[Cluster, Host], AbstractContextManager[None]] = (
-        as_it_is  # while the clients do not write
-    )
+    # What stands while it happens; set up before the clients write, and taken down after them.
+    scene: Callable[[Cluster, Host], AbstractContextManager[None]] = as_it_is
 
 
 def kill_host(_cluster: Cluster, host: Host) -> None:
@@ -153,22 +152,24 @@ def small_wal_volume(cluster: Cluster, host: Host) -> Iterator[None]:
     """The primary's WAL on a volume of its own, with 128 MB to spare."""
     data = "cd /var/lib/postgresql/*/main"
     host.run(
-        f"set -e; systemctl stop patroni; mkdir {WAL_VOLUME}; {data}; size=$(du -sm pg_wal | cut -f 1);"
+        f"set -e; mkdir {WAL_VOLUME}; systemctl stop patroni; {data}; size=$(du -sm pg_wal | cut -f 1);"
         f" mount -t tmpfs -o size=$((size + 128))m,mode=700,uid=postgres,gid=postgres tmpfs {WAL_VOLUME};"
         f" cp -a pg_wal/. {WAL_VOLUME}; rm -r pg_wal; ln -s {WAL_VOLUME} pg_wal; systemctl start patroni",
         timeout_s=180,
     )
-    cluster.await_whole()
-    while (leader := cluster.primary()) is not host:
-        switchover(cluster, leader)
+    try:
         cluster.await_whole()
-    yield
-    host.run(
-        f"set -e; systemctl stop patroni; {data};"
-        f" if [ -L pg_wal ]; then rm pg_wal; cp -a {WAL_VOLUME} pg_wal; fi;"
-        f" umount {WAL_VOLUME}; rmdir {WAL_VOLUME}; systemctl start patroni",
-        timeout_s=180,
-    )
+        while (leader := cluster.primary()) is not host:
+            switchover(cluster, leader)
+            cluster.await_whole()
+        yield
+    finally:
+        host.run(
+            f"set -e; systemctl stop patroni; {data};"
+            f" if [ -L pg_wal ]; then rm pg_wal; cp -a {WAL_VOLUME} pg_wal; fi;"
+            f" umount {WAL_VOLUME}; rmdir {WAL_VOLUME}; systemctl start patroni",
+            timeout_s=180,
+        )
 
 
 def fill_wal_volume(_cluster: Cluster, host: Host) -> None:
