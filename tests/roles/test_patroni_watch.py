@@ -18,20 +18,21 @@ STRICT = {"synchronous_mode": True, "synchronous_mode_strict": True}
 
 
 def cluster(config: dict[str, Any] | None = None, **changed: Any) -> SimpleNamespace:
-    """What etcd holds of a cluster whose primary node1 waits for node2."""
+    """What etcd holds of a cluster whose primary node1 waits for node2 and node4."""
     return SimpleNamespace(
         **{
             "config": SimpleNamespace(data=STRICT if config is None else config),
             "failover": None,
             "leader": SimpleNamespace(name="node1"),
-            "sync": SimpleNamespace(leader="node1", members=["node2"]),
+            "sync": SimpleNamespace(leader="node1", members=["node2", "node4"]),
             **changed,
         }
     )
 
 
-def test_copy_that_is_waited_for_may():
-    assert patroni_watch.fenced(cluster(), "node2")
+@pytest.mark.parametrize("member", ["node2", "node4"])
+def test_copy_that_is_waited_for_may(member):
+    assert patroni_watch.fenced(cluster(), member)
 
 
 @pytest.mark.parametrize(

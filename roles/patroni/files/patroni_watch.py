@@ -5,15 +5,15 @@ is killed and started anew by its unit; PostgreSQL runs on meanwhile.
 
 **The primary is lost.** Patroni itself waits until the primary's key in etcd has run out: ttl is 20 s at
 least. Only a fence makes it safe to be faster, and strict synchronous replication is one: the primary
-acknowledges no write that its synchronous copy does not have, so it acknowledges nothing any more once
-that copy is primary itself, whether the old one is dead, frozen or cut off. So this copy alone, and
-nobody else, deletes the key, when all of these hold: etcd (a majority of it) still names it as the copy
-for which the primary waits; it gets no WAL; the primary's Patroni does not answer; and the primary has
-not renewed its key for longer than its loop takes, which it would if only the way between the two were
-broken. The deletion fails if the primary, or who waits for whom, has changed meanwhile. What remains: a
-client that is cut off together with an old primary may read from it, and wait in vain for a write, until
-that one's own Patroni gives up (ttl at most); and a session that has switched synchronous_commit off is
-not protected, as in any failover.
+acknowledges no write that its synchronous copies do not have, so it acknowledges nothing any more once one
+of these is primary itself, whether the old one is dead, frozen or cut off. So a synchronous copy, and
+nobody else, deletes the key, when all of these hold: etcd (a majority of it) still names it as one for
+which the primary waits; it gets no WAL; the primary's Patroni does not answer; and the primary has not
+renewed its key for longer than its loop takes, which it would if only the way between the two were broken.
+The deletion fails if the primary, or who waits for whom, has changed meanwhile. What remains: a client
+that is cut off together with an old primary may read from it, and wait in vain for a write, until that
+one's own Patroni gives up (ttl at most); and a session that has switched synchronous_commit off is not
+protected, as in any failover.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -41,12 +43,14 @@ PAUSE_S = 1
 ANSWER_S = 2
 FAILURES = 2
 LATE_S = 3  # beyond its loop, before the primary counts as one that does not renew its key
-ETCD_S = 5
+ETCD_S = 3
 
-# Of a copy that gets nothing, from whom it would.
+# Of a copy that gets nothing, from whom it would. A primary that has nothing to send says so every 2.5 s.
 STARVED = """
 SELECT current_setting('primary_conninfo') WHERE pg_is_in_recovery()
-  AND NOT EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')
+  AND NOT EXISTS (
+    SELECT FROM pg_stat_wal_receiver
+    WHERE status = 'streaming' AND last_msg_receipt_time > clock_timestamp() - interval '3.5 s')
 """
 
 
@@ -93,7 +97,7 @@ def silent_s(dcs: Any, lease: str) -> int:
 
 
 def let_go(dcs: Any, cluster: Any) -> bool:
-    """Delete the leader's key, unless it or the synchronous copy is another one by now."""
+    """Delete the leader's key, unless it or a synchronous copy is another one by now."""
     leader, sync = base64_encode(dcs.leader_path), base64_encode(dcs.sync_path)
     same = [
         {"key": leader, "target": "MOD", "mod_revision": cluster.leader[0]},
@@ -105,6 +109,16 @@ def let_go(dcs: Any, cluster: Any) -> bool:
     return bool(done.get("succeeded"))
 
 
+@contextmanager
+def soon() -> Iterator[None]:
+    """Raise TimeoutError where etcd's client, which tries for ever, takes too long."""
+    signal.alarm(ETCD_S)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+
+
 def _too_long(_signal: int, _frame: Any) -> None:
     raise TimeoutError("etcd does not answer")
 
@@ -114,10 +128,11 @@ class Watch:
 
     def __init__(self, path: str) -> None:
         logging.disable(logging.CRITICAL)  # Patroni's own log has its words
-        signal.signal(signal.SIGALRM, _too_long)  # its library tries for ever
+        signal.signal(signal.SIGALRM, _too_long)
         self.configuration = Config(path, validator=None).copy()
         self.configuration["patronictl"] = True  # no threads in the background
         self._connection: psycopg.Connection[Any] | None = None  # kept: each login is two lines in the log
+        self._etcd: dict[str, Any] = {}  # kept while a primary is lost: a login costs etcd half a second
 
     def starved_of(self) -> str:
         """The address from which PostgreSQL here gets nothing; empty where all is well, or it is down."""
@@ -130,31 +145,48 @@ class Watch:
             )
             row = self._connection.execute(STARVED).fetchone()
         except psycopg.Error:
+            if self._connection:
+                self._connection.close()
             self._connection = None
             return ""
-        return str(psycopg.conninfo.conninfo_to_dict(row[0]).get("host", "")) if row else ""
+        if row is None:
+            self._etcd = {}
+            return ""
+        return str(psycopg.conninfo.conninfo_to_dict(row[0]).get("host", ""))
 
     def look(self, primary: str, context: ssl.SSLContext) -> None:
         """Let go of the primary, which has this address, if it is lost."""
-        name, etcd = self.configuration["name"], self.configuration["etcd3"]
-        # Of a host that froze, etcd accepts connections, and answers nothing.
-        others = [host for host in etcd["hosts"] if not host.startswith(f"{primary}:")]
-        signal.alarm(ETCD_S)
+        name = self.configuration["name"]
         try:
-            dcs = get_dcs({**self.configuration, "etcd3": {**etcd, "hosts": others, "use_proxies": True}})
-            cluster = dcs.get_cluster()
-            if not fenced(cluster, name):
+            with soon():
+                dcs = self._etcd_without(primary)
+                cluster = dcs.get_cluster()
+                if not fenced(cluster, name):
+                    return
+            rest = cluster.leader.data["api_url"].rsplit("/", 1)[0]
+            if answers(f"{rest}/liveness", context):
                 return
             late_s = int(cluster.config.data["loop_wait"]) + LATE_S
-            rest = cluster.leader.data["api_url"].rsplit("/", 1)[0]
-            if silent_s(dcs, cluster.leader.session) < late_s or answers(f"{rest}/liveness", context):
-                return
-            if let_go(dcs, cluster):
-                print(f"{cluster.leader.name} is lost, and waits for {name}: its key is deleted", flush=True)
+            with soon():
+                rest_s = late_s - silent_s(dcs, cluster.leader.session)
+            time.sleep(min(max(rest_s, 0), ANSWER_S))  # the next look may take longer than that
+            with soon():
+                if silent_s(dcs, cluster.leader.session) >= late_s and let_go(dcs, cluster):
+                    print(
+                        f"{cluster.leader.name} is lost, and waits for {name}: its key is deleted", flush=True
+                    )
         except Exception as error:  # whatever etcd's client raises: the next look tells more
+            self._etcd = {}
             print(f"The primary gives no WAL, and etcd cannot be asked: {error}", flush=True)
-        finally:
-            signal.alarm(0)
+
+    def _etcd_without(self, primary: str) -> Any:
+        """Patroni's client of the members elsewhere: that of a frozen host accepts, and answers nothing."""
+        if primary not in self._etcd:
+            etcd = self.configuration["etcd3"]
+            others = [host for host in etcd["hosts"] if not host.startswith(f"{primary}:")]
+            elsewhere = {**etcd, "hosts": others, "use_proxies": True}
+            self._etcd = {primary: get_dcs({**self.configuration, "etcd3": elsewhere})}
+        return self._etcd[primary]
 
 
 def main() -> None:
