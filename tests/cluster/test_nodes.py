@@ -78,10 +78,7 @@ def await_sentinels(cluster: Cluster) -> None:
     others = len(cluster.hosts) - 1
 
     def counted(host: Host) -> bool:
-        said = cluster.redis_cli(
-            host, "/run/sentinel/sentinel.sock", "SENTINEL", "MASTER", "sessions"
-        ).split()
-        known = dict(zip(said[::2], said[1::2], strict=True))
+        known = cluster.sentinel_master(host, "sessions")
         return (known["num-other-sentinels"], known["num-slaves"]) == (str(others), str(others))
 
     until(lambda: all(map(counted, cluster.hosts)), "each Sentinel knows the others alone")
@@ -144,25 +141,79 @@ def test_etcd_begins_again_from_the_member_that_is_left(
     assert rows.lost() == 0
 
 
+@pytest.fixture
+def inventory() -> Path:
+    """A copy of the scenario's, for the hosts to be others."""
+    copy = PROJECT / ".cache/nodes"
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(INVENTORY, copy)
+    return copy
+
+
+def page_in_steps(folder: Path) -> tuple[Path, Path, Path]:
+    """The page on nodes that come and go, and what it says under Act: to add some, and to remove node3."""
+    page = RUNBOOKS / "add-or-remove-a-node.md"
+    act = page.read_text().partition("\n## Act\n")[2].partition("\n## ")[0]
+    add, remove = folder / "add.md", folder / "remove.md"
+    for step, block in zip((add, remove), re.findall(r"```sh\n.*?```", act, re.DOTALL), strict=True):
+        step.write_text(block)
+    return page, add, remove
+
+
+def remove_containers(network: str, *names: str) -> None:
+    """The scenario's end removes its network, and knows nobody but its own hosts."""
+    hosts = [f"{network}-{name}" for name in names]
+    subprocess.run([*PODMAN, "rm", "--force", "--ignore", "--time=0", *hosts], check=True)
+
+
+def test_two_hosts_more_and_less_again(
+    whole: tuple[Environment, Cluster], inventory: Path, tmp_path: Path
+) -> None:
+    environment, cluster = whole
+    three = cluster.hosts
+    first, untouched = three[0], starts(*three)
+    page, add, remove = page_in_steps(tmp_path)
+    hosts = inventory / "hosts.yml"
+    groups, network = yaml.safe_load(hosts.read_text()), first.address.rpartition(".")[0]
+    for group in groups.values():
+        group["hosts"] |= {f"node{number}": {"ansible_host": f"{network}.1{number}"} for number in (4, 5)}
+    hosts.write_text(yaml.safe_dump(groups))
+    with Rows(cluster.settings(tmp_path), [], BOUNCER_PORT) as rows:
+        try:
+            environment, five = described(inventory)
+            made = environment.play(playbook="molecule/shared/create.yml")
+            assert made.code == 0, made.failures()
+            follow(add, "", str(inventory))
+            five.await_whole()
+            await_sentinels(five)
+            follow(page, "Confirm", str(inventory))
+            assert members(five, first).keys() == {host.name for host in five.hosts}
+            for name in ("node5", "node4"):
+                remove.write_text(remove.read_text().replace("node3", name).replace("node5", name))
+                follow(remove, "", str(inventory))
+        finally:
+            remove_containers(environment.network, "node4", "node5")
+        follow(add, "", str(INVENTORY))
+        rows.flows()
+    cluster.await_whole()
+    await_sentinels(cluster)
+    follow(page, "Confirm", str(INVENTORY))
+    assert members(cluster, first).keys() == {host.name for host in three}
+    assert starts(*three) == untouched
+    assert rows.lost() == 0
+
+
 def test_another_host_takes_the_place_of_one_that_leaves(
-    whole: tuple[Environment, Cluster], tmp_path: Path
+    whole: tuple[Environment, Cluster], inventory: Path, tmp_path: Path
 ) -> None:
     environment, cluster = whole
     first, second, third = cluster.hosts
     untouched = starts(first, second)
-    inventory = PROJECT / ".cache/nodes"
-    shutil.rmtree(inventory, ignore_errors=True)
-    shutil.copytree(INVENTORY, inventory)
-    page = RUNBOOKS / "remove-a-node.md"
+    page, add, remove = page_in_steps(tmp_path)
     address = third.address.rpartition(".")[0] + ".14"
     with Rows(cluster.settings(tmp_path), [], BOUNCER_PORT) as rows:
         follow(page, "Check", str(inventory))
-        *remove, join = re.findall(r"```sh\n.*?```", page.read_text().partition("\n## Act\n")[2], re.DOTALL)[
-            :2
-        ]
-        steps = tmp_path / "steps.md"
-        steps.write_text(remove[0])
-        follow(steps, "", str(inventory))
+        follow(remove, "", str(inventory))
         assert members(cluster, first).keys() == {first.name, second.name}
         assert cluster.patroni().keys() == {first.name, second.name}
         slots = "SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'node3'"
@@ -173,8 +224,7 @@ def test_another_host_takes_the_place_of_one_that_leaves(
         try:
             made = environment.play(playbook="molecule/shared/create.yml")
             assert made.code == 0, made.failures()
-            steps.write_text(join)
-            follow(steps, "", str(inventory))
+            follow(add, "", str(inventory))
             rows.flows()
             cluster.await_whole()
             await_sentinels(cluster)
@@ -182,6 +232,5 @@ def test_another_host_takes_the_place_of_one_that_leaves(
             assert members(cluster, first).keys() == {first.name, second.name, "node4"}
             assert starts(first, second) == untouched
         finally:
-            # The scenario's end removes its network, and knows nobody but its own hosts.
-            subprocess.run([*PODMAN, "rm", "--force", "--time=0", f"{environment.network}-node4"], check=True)
+            remove_containers(environment.network, "node4")
     assert rows.lost() == 0

@@ -18,7 +18,7 @@ FOLLOWED_ELSEWHERE = {
     "etcd-lost-quorum",
     "from-one-host-to-a-cluster",
     "node-lost",
-    "remove-a-node",
+    "add-or-remove-a-node",
     "wal-volume-full",
 }
 PARTS = ["Symptom", "Impact", "Check", "Act", "Confirm", "Undo"]

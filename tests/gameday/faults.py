@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -14,6 +16,7 @@ from .nodes import Cluster, CommandError, Host, until
 Act = Callable[[Cluster, Host], None]
 UNITS = "patroni etcd haproxy pgbouncer redis-sentinel redis-server@sessions redis-server@realtime"
 WAL_VOLUME = "/var/lib/postgresql/wal"
+BUSY_S = float(os.environ.get("GAMEDAY_BUSY_S", "60"))
 UNDONE_BY_ITSELF_S = 300  # a rule that cuts a host off does not outlive a game day that was killed
 
 
@@ -36,12 +39,16 @@ def sessions_master(cluster: Cluster) -> Host:
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault of the host that `target` finds; it lasts until writes flow again, for `lasts_s` at least."""
+    """A fault of the host that `target` finds; it lasts until writes flow again, for `lasts_s` at least.
+
+    Nobody takes over where `stays` is true.
+    """
 
     begin: Act
     end: Act = nothing
     target: Callable[[Cluster], Host] = primary
     lasts_s: float = 3
+    stays: bool = False
     # What stands while it happens; set up before the clients write, and taken down after them.
     scene: Callable[[Cluster, Host], AbstractContextManager[None]] = as_it_is
 
@@ -192,6 +199,26 @@ def free_wal_volume(cluster: Cluster, _host: Host) -> None:
         follow(PROJECT / "docs/runbooks/wal-volume-full.md", part, str(cluster.inventory))
 
 
+def take_all_cores(cluster: Cluster, _host: Host) -> None:
+    """By statements without an end, two for each core: beside Patroni, in the unit whose share is its own."""
+    endless = shlex.quote("SET statement_timeout = 0; DO 'BEGIN LOOP PERFORM 1; END LOOP; END'")
+    loops = f"for core in $(seq $((2 * $(nproc)))); do psql -Xqd postgres -c {endless} & done; wait"
+    unit = [
+        "--quiet",
+        "--collect",
+        "--unit=gameday",
+        f"--property=RuntimeMaxSec={BUSY_S + UNDONE_BY_ITSELF_S}",
+    ]
+    user = ["--uid=postgres", "--setenv=PGAPPNAME=gameday"]
+    for host in cluster.members("postgresql"):
+        host.run(shlex.join(["systemd-run", *unit, *user, "sh", "-c", loops]))
+
+
+def give_cores_back(cluster: Cluster, _host: Host) -> None:
+    for host in cluster.members("postgresql"):
+        host.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'gameday'")
+
+
 def rolling_restart(cluster: Cluster, _host: Host) -> None:
     """As if the units had changed."""
     for host in cluster.hosts:
@@ -226,6 +253,7 @@ FAULTS = {
     "lose_etcd_quorum": Fault(stop_etcd_of_others, start_etcd_of_others, lasts_s=40),
     "kill_standby": Fault(kill_host, start_host, target=Cluster.synchronous),
     "wal_volume_full": Fault(fill_wal_volume, free_wal_volume, scene=small_wal_volume),
+    "all_cores_taken": Fault(take_all_cores, give_cores_back, lasts_s=BUSY_S, stays=True),
     "switchover": Fault(switchover),
     "rolling_restart": Fault(rolling_restart),
     "reboot_all": Fault(reboot_all),

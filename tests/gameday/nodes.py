@@ -18,6 +18,7 @@ from typing import Any
 from chatdata.settings import Settings
 
 PODMAN = ["podman"] if os.geteuid() == 0 else ["sudo", "-n", "podman"]
+SENTINEL = "/run/sentinel/sentinel.sock"
 PATIENCE_S = 180  # after which a condition counts as never met; nothing is measured by it
 
 
@@ -129,15 +130,28 @@ class Cluster:
         said = self.redis_cli(host, f"/run/redis-{instance}/redis.sock", "INFO", "replication")
         return dict(line.split(":", 1) for line in said.splitlines() if ":" in line)
 
+    def sentinel_master(self, asked: Host, instance: str) -> dict[str, str]:
+        """What a host's Sentinel knows of an instance's master."""
+        said = self.redis_cli(asked, SENTINEL, "SENTINEL", "MASTER", instance).split()
+        return dict(zip(said[::2], said[1::2], strict=True))
+
     def redis_master(self, instance: str, asked: Host | None = None) -> Host:
         """The instance's master, as `asked`'s Sentinel says, else the first that answers."""
         for host in [asked] if asked else self.members("redis_sentinel"):
             with suppress(subprocess.SubprocessError):
-                said = self.redis_cli(
-                    host, "/run/sentinel/sentinel.sock", "SENTINEL", "GET-MASTER-ADDR-BY-NAME", instance
-                )
+                said = self.redis_cli(host, SENTINEL, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", instance)
                 return next(host for host in self.hosts if host.address == said.split()[0])
         raise LookupError("no Sentinel answers")
+
+    def reigns(self) -> dict[str, str]:
+        """Who is primary and master of what, and the number of takeovers that made it so."""
+        primary = self.primary()
+        timeline = primary.psql("SELECT pg_walfile_name(pg_current_wal_lsn())")[:8]
+        found = {"postgresql": f"{primary}, {timeline}"}
+        for instance in ("sessions", "realtime"):
+            state = self.sentinel_master(self.members("redis_sentinel")[0], instance)
+            found[instance] = f"{state['ip']}, {state['config-epoch']}"
+        return found
 
     def lacking(self) -> str:
         """What the cluster lacks to be whole; empty where it lacks nothing."""

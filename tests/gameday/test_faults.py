@@ -49,7 +49,7 @@ def test_nothing_is_lost(cluster: Cluster, settings: Settings, turn: int, name: 
         Rows(settings, cluster.members("pgbouncer"), BOUNCER_PORT) as rows,
         Tokens(settings) as tokens,
     ):
-        began = time.monotonic()
+        reigns, began = cluster.reigns(), time.monotonic()
         fault.begin(cluster, host)
         try:
             rows.flows()
@@ -60,6 +60,8 @@ def test_nothing_is_lost(cluster: Cluster, settings: Settings, turn: int, name: 
         rows.flows()
         tokens.flows()
         cluster.await_whole()  # while the clients still write: whoever comes back must not take any
+        if fault.stays:
+            assert cluster.reigns() == reigns
     found = {
         "fault": name,
         "turn": turn,
