@@ -29,13 +29,13 @@ class Run:
     tasks: list[dict[str, Any]] = field(repr=False)
     changed: dict[str, int]
 
-    def failures(self) -> str:
-        """What failed, a line for each task and host; all that was printed where no task ran."""
+    def failures(self, only: str = "") -> str:
+        """What failed, on one host or all, a line for each task and host; what was printed if none did."""
         lines = [
             f"{host}: {task['task']['name']}: {result.get('msg', result)}"
             for task in self.tasks
             for host, result in task["hosts"].items()
-            if result.get("failed") or result.get("unreachable")
+            if (result.get("failed") or result.get("unreachable")) and only in ("", host)
         ]
         return "\n".join(lines) or self.output[-2000:]
 

@@ -39,75 +39,104 @@ def untouched(environment):
     assert before == {host: environment.shell(host, CONTENTS) for host in environment.hosts}
 
 
+# Variables of a host, and what is said of them.
+REFUSED = [
+    ({"common_postgresql_port": "many"}, ["common_postgresql_port", "many", "int"]),
+    ({"postgresql_memory_mb": 100}, ["postgresql_memory_mb", "at least 256", "now 100"]),
+    (
+        {"postgresql_settings": {"Shared_Buffers": "64GB"}},
+        [
+            "MB short of memory",
+            "65536  PostgreSQL: shared_buffers",
+            "  postgresql_settings.shared_buffers, ",
+        ],
+    ),
+    ({"postgresql_settings": {"shared_buffers": "lots"}}, ["shared_buffers", "lots", "64MB"]),
+    ({"postgresql_settings": {"Port": 5433}}, ["port", "common_postgresql_port"]),
+    ({"postgresql_busy_percent": 0}, ["postgresql_busy_percent from 1 to 100", "now 0"]),
+    ({"common_disk_kind": "floppy"}, ["common_disk_kind", "floppy", "hdd, ssd, nvme"]),
+    ({"pgbouncer_port": 6380}, ["6380, 6380", "pgbouncer_port"]),
+    ({"common_address": "192.0.2.1"}, ["192.0.2.1", "no address of refused"]),
+    ({"vault_redis_chat_admin_password": ""}, ["vault_redis_chat_admin_password", "16 characters"]),
+    ({"postgresql_memory_mb": 9000}, ["MB short of memory", "PostgreSQL", "postgresql_memory_mb"]),
+    (
+        {"common_pool_size": 200, "postgresql_max_connections": 100},
+        ["505", "87", "common_pool_size", "postgresql_max_connections to 518"],
+    ),
+    (
+        {"common_application_processes": 100, "redis_socketio_messages_per_s": 1},
+        ["4000", "80", "common_application_processes", "pgbouncer_max_client_conn to 5000"],
+    ),
+    (
+        {"common_application_overlap_percent": 500},
+        ["240", "80", "common_application_overlap_percent"],
+    ),
+    ({"postgresql_operator_connections": 50, "postgresql_max_connections": 60}, ["25", "7 for it"]),
+    ({"pgbouncer_max_client_conn": 70000}, ["70000", "70089", "65536", "LimitNOFILE"]),
+    (
+        {"pgbouncer_query_timeout_s": 10},
+        ["pgbouncer_query_timeout_s", "10", "chat_database_statement_timeout_s"],
+    ),
+    ({"common_client_networks": ["10.0.0.1/8"]}, ["common_client_networks", "10.0.0.1/8"]),
+    ({"chat_database_migrations": "/nowhere"}, ["chat_database_migrations", "/nowhere"]),
+    ({"preflight_independent_hosts": False}, ["postgresql has", "allowed: one"]),
+    ({"kernel_settings": {"vm.swappiness": 500}}, ["vm.swappiness is 500", "from 0 to 200"]),
+    (
+        redis({"maxmemory_policy": "allkeys-lru"}, notify_keyspace_events="E")
+        | {"redis_socketio_namespaces": ["admin"]},
+        [
+            "allkeys-lru",
+            "allowed: noeviction",
+            "notify_keyspace_events is E",
+            "such as Ex",
+            "has 'admin'",
+        ],
+    ),
+    (redis(maxmemory=5), ["redis_instances.realtime has no option maxmemory", "maxmemory_mb"]),
+    (redis(port=6380), ["6380, 6380", "redis_instances.realtime.port, redis_instances.sessions.port"]),
+    (redis(maxmemory_mb=4000), ["MB short of memory", "redis_instances.realtime.maxmemory_mb, 4416 MB"]),
+    (redis({"settings": {"maxclients": 20}}), ["40 connections to", "16", "settings.maxclients to 50"]),
+    (redis({"settings": {"Port": 1}}), ["sessions.settings has port"]),
+    ({"redis_flavour": "keydb"}, ["redis_flavour", "keydb", "redis, valkey"]),
+]
+
+
+@pytest.fixture(scope="module")
+def refusals(environment, tmp_path_factory):
+    """What a run says to many names of the host trixie, of which each has one of REFUSED."""
+    hosts = {
+        f"refused{number}": {"ansible_host": environment.address("trixie"), **variables}
+        for number, (variables, _said) in enumerate(REFUSED)
+    }
+    inventory = _copy(environment, tmp_path_factory.mktemp("refused"))
+    groups = ("postgresql", "pgbouncer", "app", "redis", "containers")
+    (inventory / "hosts.yml").write_text(json.dumps({group: {"hosts": hosts} for group in groups}))
+    before = environment.shell("trixie", CONTENTS)
+    refusing = type(environment)(inventory, environment.network, environment.hosts)
+    run = refusing.play("--forks=8", playbook="tests/molecule/refusals.yml")  # sshd takes ten at a time
+    assert environment.shell("trixie", CONTENTS) == before
+    return run
+
+
+@pytest.mark.parametrize("number", range(len(REFUSED)), ids=[next(iter(case[0])) for case in REFUSED])
+def test_bad_variable_is_refused_by_name_value_and_what_is_allowed(refusals, number):
+    failure = refusals.failures(f"refused{number}")
+    assert [word for word in REFUSED[number][1] if word not in failure] == []
+
+
 @pytest.mark.usefixtures("untouched")
 @pytest.mark.parametrize(
-    ("variables", "named"),
+    ("variables", "said"),
     [
-        ({"common_postgresql_port": "many"}, ["common_postgresql_port", "many", "int"]),
-        ({"postgresql_memory_mb": 100}, ["postgresql_memory_mb", "at least 256", "now 100"]),
-        (
-            {"postgresql_settings": {"Shared_Buffers": "64GB"}},
-            [
-                "MB short of memory",
-                "65536  PostgreSQL: shared_buffers",
-                "  postgresql_settings.shared_buffers, ",
-            ],
-        ),
-        ({"postgresql_settings": {"shared_buffers": "lots"}}, ["shared_buffers", "lots", "64MB"]),
-        ({"postgresql_settings": {"Port": 5433}}, ["port", "common_postgresql_port"]),
-        ({"postgresql_busy_percent": 0}, ["postgresql_busy_percent from 1 to 100", "now 0"]),
-        ({"common_disk_kind": "floppy"}, ["common_disk_kind", "floppy", "hdd, ssd, nvme"]),
-        ({"pgbouncer_port": 6380}, ["6380, 6380", "pgbouncer_port"]),
-        ({"common_address": "192.0.2.1"}, ["192.0.2.1", "no address of bookworm"]),
-        ({"vault_redis_chat_admin_password": ""}, ["vault_redis_chat_admin_password", "16 characters"]),
-        ({"postgresql_memory_mb": 9000}, ["MB short of memory", "PostgreSQL", "postgresql_memory_mb"]),
-        (
-            {"common_pool_size": 200, "postgresql_max_connections": 100},
-            ["505", "87", "common_pool_size", "postgresql_max_connections to 518"],
-        ),
-        (
-            {"common_application_processes": 100, "redis_socketio_messages_per_s": 1},
-            ["4000", "80", "common_application_processes", "pgbouncer_max_client_conn to 5000"],
-        ),
-        (
-            {"common_application_overlap_percent": 500},
-            ["240", "80", "common_application_overlap_percent"],
-        ),
-        ({"postgresql_operator_connections": 50, "postgresql_max_connections": 60}, ["25", "7 for it"]),
-        ({"pgbouncer_max_client_conn": 70000}, ["70000", "70089", "65536", "LimitNOFILE"]),
-        (
-            {"pgbouncer_query_timeout_s": 10},
-            ["pgbouncer_query_timeout_s", "10", "chat_database_statement_timeout_s"],
-        ),
-        ({"common_client_networks": ["10.0.0.1/8"]}, ["common_client_networks", "10.0.0.1/8"]),
-        ({"common_distributions": {"11": "bullseye"}}, ["runs Debian", "allowed: Debian 11"]),
-        ({"chat_database_migrations": "/nowhere"}, ["chat_database_migrations", "/nowhere"]),
-        ({"preflight_independent_hosts": False}, ["bookworm, trixie", "allowed: one"]),
-        ({"kernel_settings": {"vm.swappiness": 500}}, ["vm.swappiness is 500", "from 0 to 200"]),
-        (
-            redis({"maxmemory_policy": "allkeys-lru"}, notify_keyspace_events="E")
-            | {"redis_socketio_namespaces": ["admin"]},
-            [
-                "allkeys-lru",
-                "allowed: noeviction",
-                "notify_keyspace_events is E",
-                "such as Ex",
-                "has 'admin'",
-            ],
-        ),
-        (redis(maxmemory=5), ["redis_instances.realtime has no option maxmemory", "maxmemory_mb"]),
-        (redis(port=6380), ["6380, 6380", "redis_instances.realtime.port, redis_instances.sessions.port"]),
-        (redis(maxmemory_mb=4000), ["MB short of memory", "redis_instances.realtime.maxmemory_mb, 4416 MB"]),
-        (redis({"settings": {"maxclients": 20}}), ["40 connections to", "16", "settings.maxclients to 50"]),
-        (redis({"settings": {"Port": 1}}), ["sessions.settings has port"]),
-        ({"redis_flavour": "keydb"}, ["redis_flavour", "keydb", "redis, valkey"]),
+        ({"common_distributions": {"11": "bullseye"}}, "allowed: Debian 11"),
+        ({"postgresql_memory_mb": 9000}, "MB short of memory"),
     ],
-    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_bad_variable_is_refused_by_name_value_and_what_is_allowed(environment, variables, named):
+def test_refusal_stops_the_playbook(environment, variables, said):
     run = environment.play("-e", json.dumps(variables))
     assert run.code != 0
-    assert [word for word in named if word not in run.failures()] == []
+    for host in environment.hosts:
+        assert said in run.failures(host)
 
 
 @pytest.mark.usefixtures("untouched")

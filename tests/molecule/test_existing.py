@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 VERSIONS = {"bookworm": "15", "trixie": "17"}
@@ -143,9 +141,3 @@ def test_cluster_that_fits_is_adopted_with_its_data(environment):
         assert environment.psql(host, "SELECT count(*) FROM messages") == "0"
         # The scenario goes on with the adopted cluster, which has to pass all that a new one passes.
         _psql(environment, host, "DROP ROLE alice")
-
-
-def test_the_one_after_changes_nothing(environment):
-    run = environment.play("-e", json.dumps({"common_allow_restart": False}))
-    assert set(run.changed.values()) == {0}
-    assert run.notice("trixie") == ""
