@@ -18,10 +18,11 @@ down: ## remove staging's containers and network, nothing else
 
 test: lint unit molecule ## everything that proves it: lint, unit tests, molecule
 
-test-all: test ## the same, then on both Debians a cluster: every fault of a game day, its runbooks, its beginning (two hours more)
-	@for release in trixie bookworm; do export CHAT_RELEASE=$$release; \
-	  CHAT_WHOLE=yes molecule test --scenario-name cluster && \
-	  pytest --quiet --capture=no tests/cluster/test_adoption.py || exit 1; done
+test-all: export CHAT_WHOLE = yes
+test-all: test ## the same with every fault of a game day, the runbooks, a cluster's beginning, on both Debians (two hours more)
+	CHAT_RELEASE=bookworm molecule test --scenario-name cluster
+	for release in trixie bookworm; do \
+	  CHAT_RELEASE=$$release pytest --quiet --capture=no tests/cluster/test_adoption.py || exit 1; done
 
 lint: ## ansible-lint, yamllint, ruff, mypy, shellcheck, squawk, sqlfluff
 	@bin/setup dev

@@ -1,6 +1,8 @@
 """The provisioned tier as an application reaches it: the hosts of the inventory in CHATDATA_INVENTORY.
 
 Tests that use the fixture `tier` carry the marker of that name and run on each host that has PostgreSQL.
+Those of both kinds of client, blocking and async, run with one kind on each host of the scenario `default`,
+so that each kind and each host is tried; with CHAT_WHOLE set, with both on all.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from .redis_tier import redis_tier, stores
 __all__ = ["redis_tier", "stores"]
 
 INVENTORY = PROJECT / os.environ.get("CHATDATA_INVENTORY", "molecule/default/inventory")
+LEFT_OUT = {"bookworm": "sync", "trixie": "async", "valkey": "sync"}
 HOSTS = yaml.safe_load((INVENTORY / "hosts.yml").read_text())["containers"]["hosts"]
 
 
@@ -58,10 +61,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("tier", list(hosts), indirect=True, scope="session")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if {"tier", "redis_tier"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("tier")
+    if not os.environ.get("CHAT_WHOLE"):
+        left_out = [item for item in items if _is_left_out(item)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def _is_left_out(item: pytest.Item) -> bool:
+    parameters = getattr(item, "callspec", None) and item.callspec.params.values()
+    words = {value for value in parameters or () if isinstance(value, str)}
+    return any({host, kind} <= words for host, kind in LEFT_OUT.items())
 
 
 class HostByHost(LoadScopeScheduling):
