@@ -93,11 +93,11 @@ def test_what_was_changed_by_hand_is_foretold_and_undone_by_one_run_at_a_time(cl
     with ThreadPoolExecutor() as pool:
         undoing = pool.submit(changed, cluster)
         until(lambda: all(locked(cluster, host) for host in HOSTS), "the run has the hosts")
-        second = cluster.play()
+        refused = cluster.play()
         assert not undoing.done()
-        assert second.code != 0
+        assert refused.code != 0
         for host in HOSTS:
-            assert " runs here since 20" in second.failures(host)
+            assert " runs here since 20" in refused.failures(host)
         assert undoing.result() == wanted
     said = redis_cli(cluster, first, SENTINEL, "SENTINEL MASTER sessions").split()
     assert said[said.index("quorum") + 1] == "2"
