@@ -201,14 +201,11 @@ def free_wal_volume(cluster: Cluster, _host: Host) -> None:
 
 def take_all_cores(cluster: Cluster, _host: Host) -> None:
     """By statements without an end, two for each core: beside Patroni, in the unit whose share is its own."""
-    endless = shlex.quote("SET statement_timeout = 0; DO 'BEGIN LOOP PERFORM 1; END LOOP; END'")
+    # PostgreSQL does not notice by itself that a busy session's client is gone.
+    limit_s = round(BUSY_S + UNDONE_BY_ITSELF_S)
+    endless = shlex.quote(f"SET statement_timeout = '{limit_s}s'; DO 'BEGIN LOOP PERFORM 1; END LOOP; END'")
     loops = f"for core in $(seq $((2 * $(nproc)))); do psql -Xqd postgres -c {endless} & done; wait"
-    unit = [
-        "--quiet",
-        "--collect",
-        "--unit=gameday",
-        f"--property=RuntimeMaxSec={BUSY_S + UNDONE_BY_ITSELF_S}",
-    ]
+    unit = ["--quiet", "--collect", "--unit=gameday", f"--property=RuntimeMaxSec={limit_s}"]
     user = ["--uid=postgres", "--setenv=PGAPPNAME=gameday"]
     for host in cluster.members("postgresql"):
         host.run(shlex.join(["systemd-run", *unit, *user, "sh", "-c", loops]))

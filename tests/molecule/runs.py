@@ -30,14 +30,17 @@ class Run:
     changed: dict[str, int]
 
     def failures(self, only: str = "") -> str:
-        """What failed, on one host or all, a line for each task and host; what was printed if none did."""
+        """What failed, a line for each task and host, or for those of one host alone.
+
+        Of all hosts, where nothing failed in a task: all that was printed.
+        """
         lines = [
             f"{host}: {task['task']['name']}: {result.get('msg', result)}"
             for task in self.tasks
             for host, result in task["hosts"].items()
             if (result.get("failed") or result.get("unreachable")) and only in ("", host)
         ]
-        return "\n".join(lines) or self.output[-2000:]
+        return "\n".join(lines) or ("" if only else self.output[-2000:])
 
     def changed_tasks(self, host: str) -> set[str]:
         """The names of the tasks that changed something on `host`, or would have in check mode."""

@@ -161,17 +161,30 @@ def test_setting_that_postgresql_does_not_take_is_refused_and_the_server_goes_on
     assert environment.psql("trixie", "SELECT 1") == "1"
 
 
-def test_setting_that_redis_does_not_take_is_refused_before_any_file_changes(environment):
-    settings = {"bookworm": {"no-such-setting": 1}, "trixie": {"hz": "often"}}
-    said = {"bookworm": "no-such-setting", "trixie": "argument couldn't be parsed into an integer"}
+UNKNOWN, NOT_TAKEN = {"no-such-setting": 1}, {"hz": "often"}
+REDIS_SAYS = {"no-such-setting": "no-such-setting", "hz": "argument couldn't be parsed into an integer"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings"),
+    [
+        (["--check"], {"bookworm": UNKNOWN, "trixie": UNKNOWN}),
+        ([], {"bookworm": UNKNOWN, "trixie": NOT_TAKEN}),
+    ],
+    ids=["check mode", "run"],
+)
+def test_setting_that_redis_does_not_take_is_refused_before_any_file_changes(
+    environment, arguments, settings
+):
     before = {host: environment.shell(host, REDIS_FILES) for host in environment.hosts}
-    sessions = INSTANCES["sessions"] | {
-        "settings": f"{{{{ {settings}[inventory_hostname] | default({{}}) }}}}"
-    }
-    run = environment.play("-e", json.dumps({"redis_instances": INSTANCES | {"sessions": sessions}}))
+    of_the_host = f"{{{{ {settings}[inventory_hostname] | default({{}}) }}}}"
+    sessions = INSTANCES["sessions"] | {"settings": of_the_host}
+    wanted = json.dumps({"redis_instances": INSTANCES | {"sessions": sessions}})
+    run = environment.play(*arguments, "-e", wanted)
     assert run.code != 0
     for host in environment.hosts:
-        assert said[host] in run.diff(host)
+        (name,) = settings[host]
+        assert REDIS_SAYS[name] in run.diff(host)
         assert environment.shell(host, REDIS_FILES) == before[host]
 
 

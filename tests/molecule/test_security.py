@@ -209,7 +209,7 @@ def test_no_secret_is_in_a_log_or_in_the_output(environment, rotation, old, new)
 
 
 @pytest.mark.usefixtures("rotation")
-def test_passwords_of_the_vault_come_back(environment, old, new):
+def test_back_to_the_vault_and_nothing_is_left_to_change(environment, old, new):
     run = environment.play()
     assert run.code == 0, run.failures()
     name = "vault_redis_chat_app_sessions_password"
@@ -217,3 +217,5 @@ def test_passwords_of_the_vault_come_back(environment, old, new):
         assert log_in(environment, host, 6380, "chat_app_sessions", old[name])
         with pytest.raises(redis.exceptions.RedisError, match=r"WRONGPASS|invalid username-password"):
             log_in(environment, host, 6380, "chat_app_sessions", new[name])
+    run = environment.play()
+    assert set(run.changed.values()) == {0}
