@@ -29,9 +29,10 @@ Times = dict[str, float]
 
 @dataclass(frozen=True)
 class Sample:
-    """One run: wall-clock seconds, executed tasks, MB at the controller's peak, seconds by task and role."""
+    """One run: seconds, the controller's of CPU, executed tasks, its peak in MB, seconds by task and role."""
 
     seconds: float
+    cpu_seconds: float
     executed: int
     peak_mb: float
     tasks: Times = field(default_factory=dict)
@@ -53,7 +54,8 @@ def run(command: str, *arguments: str, inventory: Path = INVENTORY) -> Sample:
         print(output[-6000:], file=sys.stderr)
         raise subprocess.CalledProcessError(os.waitstatus_to_exitcode(status), process.args)
     executed = sum(int(count) for count in re.findall(r": ok=(\d+)", output))
-    return Sample(seconds, executed, usage.ru_maxrss / 1024, *profile(output))
+    cpu_seconds = usage.ru_utime + usage.ru_stime
+    return Sample(seconds, cpu_seconds, executed, usage.ru_maxrss / 1024, *profile(output))
 
 
 def profile(output: str) -> tuple[Times, Times]:

@@ -38,7 +38,9 @@ options:
 attributes:
   check_mode:
     support: full
-    description: Predicts whom it would forget, and refuses as it would.
+    description: >-
+      Predicts whom it would forget, and refuses as it would, but for a master that does not stay: another
+      one takes over from it first.
   diff_mode:
     support: full
     description: Shows whom.
@@ -111,6 +113,12 @@ def main() -> None:
         with by_socket(options["socket"], options["username"], options["password"]) as client:
             for master in map(pairs, client.execute_command("SENTINEL", "MASTERS")):
                 forgotten += [f"{master['name']}: {peer}" for peer in _forget(module, client, master)]
+    except redis.exceptions.ConnectionError as error:
+        module.fail_json(
+            msg=f"{options['socket']}: {error}. A host that stays has its Sentinel: start it "
+            "(systemctl start redis-sentinel), or take a host that has left out of hosts.yml",
+            forgotten=forgotten,
+        )
     except redis.exceptions.RedisError as error:
         module.fail_json(msg=f"{options['socket']}: {error}", forgotten=forgotten)
     module.exit_json(
@@ -137,7 +145,7 @@ def _forget(module: AnsibleModule, client: Any, master: Peer) -> list[str]:
         return []
     kept = [peer for peer in known if peer not in strangers]
     problem = ", ".join(names(silent(kept)))
-    if master["flags"] != "master" or master["ip"] not in stay:
+    if master["flags"] != "master" or (master["ip"] not in stay and not module.check_mode):
         problem = f"the master {master['ip']} (it is {master['flags']})"
     if problem:
         module.fail_json(
