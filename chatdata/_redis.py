@@ -71,8 +71,10 @@ def options(password: str, ca: str) -> dict[str, Any]:
     }
 
 
-# Where another server can take over, a dead one is given up sooner, and each Sentinel is asked once.
+# Where another server can take over, a dead one is given up sooner. Each Sentinel is asked once, and the
+# next one where it does not answer soon.
 TAKEN_OVER: dict[str, Any] = {"socket_connect_timeout": 1, "socket_timeout": 2}
+ASKED: dict[str, Any] = {"socket_connect_timeout": 0.5, "socket_timeout": 0.5}
 ASKED_ONCE: dict[str, Any] = {"backoff": NoBackoff(), "retries": 0}
 
 

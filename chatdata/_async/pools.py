@@ -123,7 +123,7 @@ def _client(settings: Settings, name: str) -> AsyncRedis:
     ca = str(settings.ca_path)
     if settings.redis_sentinels:
         login, options = settings.sentinel_login(), _redis.options("", ca) | _redis.TAKEN_OVER
-        asked = options | login | {"ssl": True, "retry": AsyncRetry(**_redis.ASKED_ONCE)}
+        asked = options | login | _redis.ASKED | {"ssl": True, "retry": AsyncRetry(**_redis.ASKED_ONCE)}
         return AsyncRedis.from_pool(
             AsyncMasterPool(  # type: ignore[no-untyped-call]
                 settings.service(name),

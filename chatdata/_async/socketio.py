@@ -46,7 +46,7 @@ def redis_manager(
     each = (
         verified | _redis.TAKEN_OVER | {"ssl": True, "socket_keepalive_options": _redis.KEEPALIVE_OF_SEVERAL}
     )
-    asked = each | (sentinel_login or {}) | {"retry": AsyncRetry(**_redis.ASKED_ONCE)}
+    asked = each | (sentinel_login or {}) | _redis.ASKED | {"retry": AsyncRetry(**_redis.ASKED_ONCE)}
     addresses = ",".join(f"{known}:{known_port}" for known, known_port in sentinels)
     return socketio.AsyncRedisManager(
         f"redis+sentinel://{addresses}/0/{service}",

@@ -132,19 +132,20 @@ class RefreshTokens:
         return [newest, f"{newest}:sessions", f"{newest}:session:{session_id or ''}"]
 
     def _run(self, script: Script, keys: list[str], arguments: list[str | int]) -> int:
-        with redis_errors():
-            try:
-                return self._send("evalsha", script.sha, keys, arguments)
-            except NoScriptError:  # Redis was restarted: this call brings the script along
-                return self._send("eval", script.source, keys, arguments)
-
-    def _send(self, command: str, script: str, keys: list[str], arguments: list[str | int]) -> int:
         """The script's answer, once enough replicas have what it wrote; one round trip."""
-        words: list[Any] = [script, len(keys), *keys, *arguments]
-        if not self._replicas:
-            return int(getattr(self._redis, command)(*words))
+        words: list[Any] = [len(keys), *keys, *arguments]
+        with redis_errors():
+            if self._replicas:
+                return self._replicated(script.source, *words)
+            try:
+                return int(self._redis.evalsha(script.sha, *words))
+            except NoScriptError:  # Redis was restarted: this call brings the script along
+                return int(self._redis.eval(script.source, *words))
+
+    def _replicated(self, *words: Any) -> int:
+        """What EVAL answers. With EVALSHA, WAIT would wait in vain behind a script that is not known yet."""
         with self._redis.pipeline(transaction=False) as pipeline:
-            getattr(pipeline, command)(*words)
+            pipeline.eval(*words)
             pipeline.wait(self._replicas, self._replicas_timeout_ms)
             answer, having = pipeline.execute(raise_on_error=False)
         for failure in (answer, having):

@@ -24,7 +24,9 @@ class MasterFinder(Sentinel):
 
     def discover_master(self, service_name: str) -> tuple[str, int]:
         """Host and port. Asks until a majority agrees; whoever did not answer is asked last the next time."""
-        answers: list[tuple[int, tuple[str, int]]] = []  # the failover's number, and the master since then
+        answers: list[
+            tuple[int, tuple[str, int] | None]
+        ] = []  # the failover's number; the master, if it is up
         silent = []
         for sentinel in list(self.sentinels):
             try:
@@ -32,16 +34,19 @@ class MasterFinder(Sentinel):
             except (ConnectionLost, TimeoutError):
                 silent.append(sentinel)
                 continue
-            state = masters.get(service_name)
-            if state and self._usable(state, service_name):
-                answers.append((state["config-epoch"], (state["ip"], state["port"])))
+            if state := masters.get(service_name):
+                up = self._usable(state, service_name)
+                answers.append((state["config-epoch"], (state["ip"], state["port"]) if up else None))
                 if answers.count(answers[-1]) > len(self.sentinels) // 2:
                     break
         if silent:
             self.sentinels = [known for known in self.sentinels if known not in silent] + silent
-        if not answers:
-            raise MasterNotFoundError(f"no Sentinel names a master of {service_name} that answers")
-        return max(answers)[1]
+        newest = max((epoch for epoch, _ in answers), default=0)
+        named = [master for epoch, master in answers if epoch == newest]
+        master = max(named, key=named.count, default=None)
+        if master is None:
+            raise MasterNotFoundError(f"the Sentinels name no master of {service_name} that answers")
+        return master
 
     def _usable(self, state: dict[str, Any], service_name: str) -> bool:
         return bool(self.check_master_state(state, service_name))  # type: ignore[no-untyped-call,unused-ignore]
@@ -49,6 +54,11 @@ class MasterFinder(Sentinel):
 
 class MasterConnection(SentinelManagedSSLConnection):
     """Given up when its server has lost its replicas: another one may have been made master meanwhile."""
+
+    def send_packed_command(self, *arguments: Any, **options: Any) -> None:
+        """Send it to whoever is master, where redis-py connects once more to the server that it had."""
+        self._connect_retry()  # type: ignore[no-untyped-call,unused-ignore]
+        super().send_packed_command(*arguments, **options)  # type: ignore[no-untyped-call,unused-ignore]
 
     def read_response(self, *arguments: Any, **options: Any) -> Any:
         """A reply. Raises redis-py's ConnectionError for NOREPLICAS, as it does itself for READONLY."""

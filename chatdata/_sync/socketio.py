@@ -44,7 +44,7 @@ def redis_manager(
     each = (
         verified | _redis.TAKEN_OVER | {"ssl": True, "socket_keepalive_options": _redis.KEEPALIVE_OF_SEVERAL}
     )
-    asked = each | (sentinel_login or {}) | {"retry": Retry(**_redis.ASKED_ONCE)}
+    asked = each | (sentinel_login or {}) | _redis.ASKED | {"retry": Retry(**_redis.ASKED_ONCE)}
     addresses = ",".join(f"{known}:{known_port}" for known, known_port in sentinels)
     return socketio.RedisManager(
         f"redis+sentinel://{addresses}/0/{service}",

@@ -11,6 +11,7 @@ import pytest
 from pydantic import SecretBytes
 
 from benchmarks.chatdata.round_trips import counted, round_trips
+from chatdata.errors import Unavailable
 from chatdata.repositories import Messages
 
 CALLS: dict[str, Callable[[Any, UUID, UUID], Any]] = {
@@ -53,3 +54,19 @@ def test_refresh_is_one_evalsha(stores: Any):
     tokens.rotate(token.value)
     assert [words.split(b"\r\n")[2] for words in sent] == [b"EVALSHA"]
     tokens.revoke_all(token.user_id)
+
+
+def test_refresh_that_asks_replicas_is_one_round_trip_where_redis_lacks_the_script(
+    stores: Any, redis_tier: Any
+):
+    client = stores.client("tokens")
+    sent = counted(client)
+    keys = [SecretBytes(b"0123456789abcdef0123456789abcdef")]
+    tokens = stores.make("RefreshTokens", client, keys, replicas=1, replicas_timeout_s=0.001)
+    for _ in range(2):  # the second time it is connected
+        sent.clear()
+        redis_tier.ask("tokens", "SCRIPT FLUSH")
+        with pytest.raises(Unavailable, match="0 of 1 replicas"):
+            tokens.issue(uuid4(), "phone")
+    (words,) = [packed.split(b"\r\n") for packed in sent]
+    assert (words[2], b"WAIT" in words) == (b"EVAL", True)

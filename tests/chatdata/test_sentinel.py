@@ -85,8 +85,41 @@ def test_majority_is_enough_and_the_silent_one_is_asked_last(twin):
 
 def test_master_that_is_down_is_none(twin):
     down = finder(twin, (1, OLD), (1, OLD), (1, OLD), down=(0, 1, 2))
-    with pytest.raises(ConnectionLost, match="no Sentinel names a master of sessions"):
+    with pytest.raises(ConnectionLost, match="name no master of sessions"):
         done(down.discover_master("sessions"))
+
+
+def test_most_sentinels_decide_whether_a_master_is_down(twin):
+    found = finder(twin, (1, OLD), (1, OLD), (1, OLD), down=(0, 2))
+    with pytest.raises(ConnectionLost, match="name no master of sessions"):
+        done(found.discover_master("sessions"))
+    assert done(finder(twin, (1, OLD), (1, OLD), (1, OLD), down=(1,)).discover_master("sessions")) == OLD
+    assert done(finder(twin, (1, OLD), (2, NEW), (1, OLD), down=(0, 2)).discover_master("sessions")) == NEW
+
+
+def test_silent_sentinel_is_not_waited_for_once_most_say_that_the_master_is_down(twin):
+    found = finder(twin, (1, OLD), (1, OLD), (0, None), down=(0, 1))
+    with pytest.raises(ConnectionLost):
+        done(found.discover_master("sessions"))
+    assert found.sentinels[2].asked == 0
+
+
+def test_command_that_is_tried_again_goes_to_the_new_master(twin, monkeypatch):
+    _, connection_class, sentinel_class, module = twin
+    steps = []
+
+    def noted(step: str) -> Any:
+        async def later(*_: Any, **__: Any) -> None:
+            steps.append(step)
+
+        return later if sentinel_class is AsyncSentinel else lambda *_, **__: steps.append(step)
+
+    base = module.SentinelManagedSSLConnection
+    monkeypatch.setattr(base, "_connect_retry", noted("asks who is master"))
+    monkeypatch.setattr(base, "send_packed_command", noted("sends"))
+    connection = connection_class.__new__(connection_class)
+    done(connection.send_packed_command(b"PING"))
+    assert steps == ["asks who is master", "sends"]
 
 
 def test_connection_that_timed_out_is_closed(twin, monkeypatch):
