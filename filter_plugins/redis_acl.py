@@ -55,8 +55,8 @@ SENTINEL_EVENTS = (
     *("&switch-master", "&[-+]sdown", "&+slave", "&+sentinel", "&[-+]odown", "&+slave-reconf-done"),
 )
 
-# On Sentinel's own port, in the words of its ACL LIST: Sentinels to each other, and clients that ask for
-# the master.
+# On Sentinel's own port, in the words of its ACL LIST (7.0 names a category where most of it is allowed):
+# Sentinels to each other, and clients that ask for the master.
 SENTINEL_PORT = {
     "default": "off sanitize-payload resetchannels -@all",
     "chat_admin": "on sanitize-payload {} ~* &* +@all",
@@ -64,7 +64,7 @@ SENTINEL_PORT = {
     "+client|setname +sentinel|is-master-down-by-addr",
     "chat_sentinel_client": f"on sanitize-payload {{}} resetchannels {' '.join(SENTINEL_EVENTS)} -@all +ping "
     "+client|setname +sentinel|get-master-addr-by-name +sentinel|master +sentinel|masters +sentinel|replicas "
-    "+sentinel|slaves +sentinel|sentinels +subscribe +unsubscribe +psubscribe",
+    "+sentinel|slaves +sentinel|sentinels +@pubsub -punsubscribe -publish",
 }
 
 # What each adapter of Socket.IO uses: channels for each namespace ({}), keys, commands.
