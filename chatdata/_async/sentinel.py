@@ -24,9 +24,8 @@ class AsyncMasterFinder(AsyncSentinel):
 
     async def discover_master(self, service_name: str) -> tuple[str, int]:
         """Host and port. Asks until a majority agrees; whoever did not answer is asked last the next time."""
-        answers: list[
-            tuple[int, tuple[str, int] | None]
-        ] = []  # the failover's number; the master, if it is up
+        # Of each answer the failover's number, and the master if it is up.
+        answers: list[tuple[int, tuple[str, int] | None]] = []
         silent = []
         for sentinel in list(self.sentinels):
             try:
