@@ -76,6 +76,7 @@ set:
 import os
 import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
@@ -175,7 +176,9 @@ def _bring(module: AnsibleModule, client: Any) -> dict[str, tuple[str, str]]:
                 "as in the file" if name in wanted_users else "",
             )
     if changes and act:
-        client.execute_command("ACL", "LOAD")
+        with suppress(redis.exceptions.ConnectionError):  # 7.0 closes this one too
+            client.execute_command("ACL", "LOAD")
+        client.connection_pool.disconnect()
 
     for name, change in differences(pairs(sentinel("CONFIG", "GET", "*")), options["globals"]).items():
         changes[name] = change
