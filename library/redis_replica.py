@@ -10,7 +10,7 @@ short_description: Keep an instance of Redis in its place among the copies
 description:
   - Makes an instance that copies from nobody, and is not the master, a copy of the master, unless it has data
     of its own that this would throw away. An instance that copies already is left to Sentinel.
-  - Waits until the instance, where it is a copy, streams from its master.
+  - Waits until the instance has loaded its data and, where it is a copy, streams from its master.
 options:
   name:
     description: The instance's name, which is also the name by which Sentinel knows the master.
@@ -111,11 +111,26 @@ LAG_S, BEGIN_S, FOLLOW_S = 5, 3, 8
 SENTINEL_CORRECTS_S = 20  # it makes an old master a copy after ten seconds
 
 
-def to_follow(seen: dict[str, str], keys: int, address: str, master: str) -> str:
+def to_follow(seen: dict[str, str], data: bool, address: str, master: str) -> str:
     """What an instance lacks to be in its place: nothing, to `follow`, or, with data, to be `corrected`."""
     if not master or master == address or seen["role"] != "master":
         return ""
-    return "corrected" if keys else "follow"
+    return "corrected" if data else "follow"
+
+
+def has_data(client: Any) -> bool:
+    """Whether an instance has keys, or is about to load some. Raises redis.RedisError."""
+    try:
+        return bool(client.dbsize())
+    except redis.exceptions.BusyLoadingError:
+        return True
+
+
+def in_place(client: Any) -> bool:
+    """Whether an instance has loaded its data and, if a copy, has its master's. Raises redis.RedisError."""
+    client.ping()  # refused while it loads
+    seen = replication(client)
+    return bool(seen["role"] == "master" or seen["master_link_status"] == "up")
 
 
 def caught_up(text: str) -> bool:
@@ -167,7 +182,7 @@ def _keep(module: AnsibleModule, client: Any) -> bool:
     """Whether anything was changed, or would be."""
     options = module.params
     seen = replication(client)
-    lack = to_follow(seen, client.dbsize(), options["address"], options["master"])
+    lack = to_follow(seen, has_data(client), options["address"], options["master"])
     hand_over = options["hand_over"] and seen["role"] == "master"
     if module.check_mode:
         return bool(lack or hand_over)
@@ -181,15 +196,11 @@ def _keep(module: AnsibleModule, client: Any) -> bool:
         )
     if hand_over:
         _hand_over(module, client)
-
-    def streams() -> bool:
-        now = replication(client)
-        return bool(now["role"] == "master" or now["master_link_status"] == "up")
-
-    if not await_(streams, options["timeout_s"]):
-        master = replication(client).get("master_host", "")
+    if not await_(lambda: in_place(client), options["timeout_s"]):
+        master = replication(client).get("master_host")
+        lacking = f"get a copy from {master}" if master else "load its data"
         module.fail_json(
-            msg=f"Redis {options['name']} did not get a copy from {master} within {options['timeout_s']} s: "
+            msg=f"Redis {options['name']} did not {lacking} within {options['timeout_s']} s: "
             "see its journal. The next run waits again."
         )
     return lack == "follow" or hand_over

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import redis
 
 from filter_plugins.redis_acl import sentinel_acl
 from library.redis_masters_info import stored, written_master
-from library.redis_replica import caught_up, eligible, to_follow
+from library.redis_replica import caught_up, eligible, has_data, in_place, to_follow
 from library.sentinel_live import _shown, differences, users, written
 
 FILE = """\
@@ -74,17 +75,35 @@ def test_new_instance_has_left_no_data(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("role", "keys", "master", "lack"),
+    ("role", "data", "master", "lack"),
     [
-        ("master", 0, "192.0.2.1", "follow"),
-        ("master", 5, "192.0.2.1", "corrected"),
-        ("master", 5, "192.0.2.2", ""),
-        ("slave", 5, "192.0.2.1", ""),
-        ("master", 0, "", ""),
+        ("master", False, "192.0.2.1", "follow"),
+        ("master", True, "192.0.2.1", "corrected"),
+        ("master", True, "192.0.2.2", ""),
+        ("slave", True, "192.0.2.1", ""),
+        ("master", False, "", ""),
     ],
 )
-def test_nothing_that_has_data_is_made_a_copy(role, keys, master, lack):
-    assert to_follow({"role": role}, keys, "192.0.2.2", master) == lack
+def test_nothing_that_has_data_is_made_a_copy(role, data, master, lack):
+    assert to_follow({"role": role}, data, "192.0.2.2", master) == lack
+
+
+class Loading:
+    """A client of an instance that was just started: INFO is answered, the rest is refused."""
+
+    def refuse(self):
+        raise redis.exceptions.BusyLoadingError("Redis is loading the dataset in memory")
+
+    dbsize = ping = refuse
+
+    def info(self, _section):
+        return {"role": "master"}
+
+
+def test_instance_that_loads_its_data_has_some_and_is_waited_for():
+    assert has_data(Loading())
+    with pytest.raises(redis.exceptions.BusyLoadingError):
+        in_place(Loading())
 
 
 @pytest.mark.parametrize(
