@@ -16,7 +16,10 @@ down: ## remove staging's containers and network, nothing else
 	@bin/setup hosts
 	@ansible-playbook molecule/shared/destroy.yml -i staging
 
-test: lint unit molecule ## everything that proves it: lint, unit tests, molecule
+test: ## everything that proves it: lint, unit tests, molecule
+	@bin/setup dev
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint unit
+	@$(MAKE) --no-print-directory molecule
 
 test-all: export CHAT_WHOLE = yes
 test-all: test ## the same with every fault of a game day, the runbooks, a cluster's beginning, on both Debians (two hours more)
@@ -37,11 +40,12 @@ lint: ## ansible-lint, yamllint, ruff, mypy, shellcheck, squawk, sqlfluff
 
 unit: ## what needs no host
 	@bin/setup dev
-	pytest --quiet -m "not tier" tests/bin tests/chatdata tests/docs/test_runbooks.py tests/filter_plugins tests/module_utils \
-	  tests/playbooks tests/roles tests/molecule/test_scenarios.py tests/test_arguments.py tests/test_connecting.py tests/test_sanity.py \
-	  tests/library/test_etcd_member.py tests/library/test_host_fits.py tests/library/test_kernel_live.py \
-	  tests/library/test_patroni_cluster.py tests/library/test_redis_live.py tests/library/test_run_lock.py \
-	  tests/library/test_sentinel_forget.py tests/library/test_sentinel_live.py tests/library/test_service_current.py
+	pytest --quiet --numprocesses=2 -m "not tier" tests/bin tests/chatdata tests/docs/test_runbooks.py tests/filter_plugins \
+	  tests/module_utils tests/playbooks tests/roles tests/molecule/test_scenarios.py tests/test_arguments.py \
+	  tests/test_connecting.py tests/test_sanity.py tests/library/test_etcd_member.py tests/library/test_host_fits.py \
+	  tests/library/test_kernel_live.py tests/library/test_patroni_cluster.py tests/library/test_redis_live.py \
+	  tests/library/test_run_lock.py tests/library/test_sentinel_forget.py tests/library/test_sentinel_live.py \
+	  tests/library/test_service_current.py
 
 molecule: ## both Debians: bare, killed, converged, changed by hand, verified; a cluster; the migration module; the runbook
 	@bin/setup dev

@@ -1,4 +1,7 @@
-"""Each fault, while clients write: no acknowledged write is lost, and all comes back by itself."""
+"""Each fault, while clients write: no acknowledged write is lost, and all comes back by itself.
+
+After each (of several rounds, in the last) a run of the playbook changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from .nodes import Cluster
 from .writers import Rows, Tokens, twice
 
 BOUNCER_PORT = 6432
+ROUNDS = int(os.environ.get("GAMEDAY_ROUNDS", "1"))
 
 
 @pytest.fixture
@@ -40,7 +44,7 @@ def figures(writer: Rows | Tokens) -> dict[str, Any]:
 
 @pytest.mark.usefixtures("table")
 @pytest.mark.parametrize("name", FAULTS)
-@pytest.mark.parametrize("turn", range(int(os.environ.get("GAMEDAY_ROUNDS", "1"))))
+@pytest.mark.parametrize("turn", range(ROUNDS))
 def test_nothing_is_lost(cluster: Cluster, settings: Settings, turn: int, name: str) -> None:
     fault = FAULTS[name]
     host = fault.target(cluster)
@@ -81,11 +85,9 @@ def test_nothing_is_lost(cluster: Cluster, settings: Settings, turn: int, name: 
         f" {token['lost']} lost; twice {found['twice']}"
     )
     assert (row["lost"], token["lost"], found["twice"]) == (0, 0, 0)
-
-
-def test_a_run_afterwards_changes_nothing(cluster: Cluster) -> None:
-    run = Environment(cluster.inventory, "", ()).play()
-    assert run.code == 0, run.failures()
-    assert set(run.changed.values()) == {0}, {
-        host.name: run.changed_tasks(host.name) for host in cluster.hosts
-    }
+    if turn == ROUNDS - 1:
+        run = Environment(cluster.inventory, "", ()).play()
+        assert run.code == 0, run.failures()
+        assert set(run.changed.values()) == {0}, {
+            host.name: run.changed_tasks(host.name) for host in cluster.hosts
+        }
