@@ -18,7 +18,7 @@ down: ## remove staging's containers and network, nothing else
 
 test: ## everything that proves it: lint, unit tests, molecule
 	@bin/setup dev
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint unit
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line lint unit
 	@$(MAKE) --no-print-directory molecule
 
 test-all: export CHAT_WHOLE = yes
