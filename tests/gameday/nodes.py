@@ -17,6 +17,8 @@ from typing import Any
 
 from chatdata.settings import Settings
 
+from ..molecule.runs import Environment
+
 PODMAN = ["podman"] if os.geteuid() == 0 else ["sudo", "-n", "podman"]
 SENTINEL = "/run/sentinel/sentinel.sock"
 PATIENCE_S = 180  # after which a condition counts as never met; nothing is measured by it
@@ -142,6 +144,14 @@ class Cluster:
                 said = self.redis_cli(host, SENTINEL, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", instance)
                 return next(host for host in self.hosts if host.address == said.split()[0])
         raise LookupError("no Sentinel answers")
+
+    def assert_a_run_changes_nothing(self) -> None:
+        """Run the playbook. Raises AssertionError with what it changed, or where it failed."""
+        run = Environment(self.inventory, "", ()).play()
+        assert run.code == 0, run.failures()
+        assert set(run.changed.values()) == {0}, {
+            host.name: run.changed_tasks(host.name) for host in self.hosts
+        }
 
     def reigns(self) -> dict[str, str]:
         """Who is primary and master of what, and the number of takeovers that made it so."""

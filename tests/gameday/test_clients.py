@@ -93,3 +93,4 @@ def test_clients_find_the_next_master(
         + ", ".join(f"{gap:.1f} s ({kind})" for kind, gap in gaps.items())
     )
     assert denied == []
+    cluster.assert_a_run_changes_nothing()
