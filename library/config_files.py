@@ -74,6 +74,11 @@ options:
         description: Permissions in octal.
         type: str
         default: "0755"
+  masked:
+    description: Secrets that are part of a O(files[].content). No log holds them.
+    type: list
+    elements: str
+    default: []
   purge:
     description: Glob patterns; a file that matches one and is not in O(files) is removed.
     type: list
@@ -107,7 +112,7 @@ attributes:
     description: Predicts each write and removal, on a host without the folders and users too; tries out.
   diff_mode:
     support: full
-    description: Shows the files before and after; a password's hash is shortened.
+    description: Shows the files before and after; of a password, and of its hash, the beginning of the hash.
 author:
   - The project's maintainers (@chatdata)
 """
@@ -167,6 +172,7 @@ def main() -> None:
                     "mode": {"type": "str", "default": "0755"},
                 },
             },
+            "masked": {"type": "list", "elements": "str", "default": [], "no_log": True},
             "purge": {"type": "list", "elements": "str", "default": []},
             "trials": {
                 "type": "list",

@@ -10,6 +10,7 @@ short_description: Restart a member of a Patroni cluster without losing the clus
 description:
   - Restarts Patroni and its PostgreSQL on this host and waits until the member streams from the primary, by
     the primary's own word. Run it on one host at a time (C(throttle)), on copies first.
+  - Nobody is stopped while another of O(members) does not stream, as one that did not come back from its own.
   - The primary hands over to a synchronous copy first. Where there is none, it is not restarted.
   - Without O(allow_restart) a restart is only reported, with what wants it.
 options:
@@ -20,6 +21,11 @@ options:
   member:
     description: This host's name in the cluster.
     type: str
+    required: true
+  members:
+    description: All that belong to the cluster.
+    type: list
+    elements: str
     required: true
   restart_for:
     description: What a restart is wanted for.
@@ -54,6 +60,7 @@ EXAMPLES = r"""
   patroni_restart:
     file: /etc/patroni/config.yml
     member: "{{ inventory_hostname }}"
+    members: "{{ groups['postgresql'] }}"
     restart_for: ["shared_buffers (1GB -> 2GB)"]
     allow_restart: "{{ postgresql_allow_restart }}"
   throttle: 1
@@ -84,6 +91,18 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible.module_utils.patroni_members import HAS_PATRONI, Members, PatroniError
 
 UNIT = "patroni.service"
+STREAMING_S = 10
+
+
+def see_the_others(members: Members, wanted: list[str], member: str, leader: str) -> None:
+    """Raise PatroniError where a copy, other than `member`, does not stream."""
+    copies = set(wanted) - {member, leader}
+    if not members.await_(lambda: copies <= members.streaming(), STREAMING_S):
+        away = ", ".join(sorted(copies - members.streaming()))
+        raise PatroniError(
+            f"{member} was left alone: {away} does not stream from {leader}, and writes would wait while "
+            f"{member} is down. Look there (patronictl list, journalctl -u patroni), and run again."
+        )
 
 
 def switch_over(members: Members, member: str, timeout_s: float) -> str:
@@ -118,8 +137,8 @@ def _restart(module: AnsibleModule, members: Members, in_place: bool) -> None:
         module.run_command(["systemctl", "restart", UNIT], check_rc=True)
         if not members.await_(lambda: member in members.streaming(), timeout_s):
             raise PatroniError(
-                f"{member} does not stream from the primary {timeout_s} s after its restart; the other "
-                "members were left alone. See journalctl -u patroni."
+                f"{member} does not stream from the primary {timeout_s} s after its restart. See "
+                "journalctl -u patroni there."
             )
         if not members.status(member).get("pending_restart"):
             return
@@ -131,6 +150,7 @@ def main() -> None:
         argument_spec={
             "file": {"type": "path", "required": True},
             "member": {"type": "str", "required": True},
+            "members": {"type": "list", "elements": "str", "required": True},
             "restart_for": {"type": "list", "elements": "str", "required": True},
             "in_place": {"type": "bool", "default": False},
             "allow_restart": {"type": "bool", "default": False},
@@ -146,7 +166,10 @@ def main() -> None:
     try:
         if parameters["restart_for"] and parameters["allow_restart"]:
             members = Members(parameters["file"])
-            leads = members.look().leader == member
+            leader = members.look().leader
+            leads = leader == member
+            if not parameters["in_place"]:
+                see_the_others(members, parameters["members"], member, leader)
             if leads and not parameters["in_place"]:
                 actions.append("switchover")
                 if not module.check_mode:

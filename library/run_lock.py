@@ -12,6 +12,8 @@ description:
   - The lock is as good as the run that holds it. It ends with O(state=released), with the SSH connection by
     which it was taken (a controller that is gone loses it at most C(ControlPersist) later), with the host's
     next boot, and at once for another run of the same controller where its holder's process is over.
+    A host for which the run has nothing to do for longer than C(ControlPersist) is free before it ends; the
+    others still refuse another run.
 options:
   state:
     description: Whether to take the lock or to give it back.

@@ -29,13 +29,18 @@ options:
     type: list
     elements: str
     required: true
+  peer_password:
+    description: What Sentinel shows to the others, and to the instances that it watches.
+    type: str
+    required: true
   globals:
-    description: What C(SENTINEL CONFIG SET) knows, by name.
+    description: What C(SENTINEL CONFIG SET) knows, by name, but C(sentinel-pass).
     type: dict
     default: {}
   watched:
     description:
-      - "Each master by its name: C(address), C(port) and what C(SENTINEL SET) knows. Others are forgotten."
+      - "Each master by its name: C(address), C(port) and what C(SENTINEL SET) knows, but C(auth-pass)."
+      - Others are forgotten.
     type: dict
     required: true
   acl:
@@ -60,6 +65,7 @@ EXAMPLES = r"""
     main: /etc/redis/redis-sentinel.conf
     username: chat_admin
     passwords: ["{{ redis_chat_admin_password }}"]
+    peer_password: "{{ redis_chat_sentinel_password }}"
     watched:
       sessions: {address: 192.0.2.11, port: 6380, quorum: 2, down-after-milliseconds: 1000}
     acl: "{{ lookup('ansible.builtin.file', 'chat-sentinel.acl') }}"
@@ -122,8 +128,9 @@ def main() -> None:
             "main": {"type": "path", "required": True},
             "username": {"type": "str", "required": True},
             "passwords": {"type": "list", "elements": "str", "required": True, "no_log": True},
-            "globals": {"type": "dict", "default": {}, "no_log": True},
-            "watched": {"type": "dict", "required": True, "no_log": True},
+            "peer_password": {"type": "str", "required": True, "no_log": True},
+            "globals": {"type": "dict", "default": {}},
+            "watched": {"type": "dict", "required": True},
             "acl": {"type": "str", "required": True, "no_log": True},
         },
         supports_check_mode=True,
@@ -180,7 +187,8 @@ def _bring(module: AnsibleModule, client: Any) -> dict[str, tuple[str, str]]:
             client.execute_command("ACL", "LOAD")
         client.connection_pool.disconnect()
 
-    for name, change in differences(pairs(sentinel("CONFIG", "GET", "*")), options["globals"]).items():
+    wanted_globals = options["globals"] | {"sentinel-pass": options["peer_password"]}
+    for name, change in differences(pairs(sentinel("CONFIG", "GET", "*")), wanted_globals).items():
         changes[name] = change
         if act:
             sentinel("CONFIG", "SET", name, change[1])
@@ -194,6 +202,7 @@ def _bring(module: AnsibleModule, client: Any) -> dict[str, tuple[str, str]]:
             sentinel("REMOVE", name)
     for name, wanted in sorted(options["watched"].items()):
         settings = {key: value for key, value in wanted.items() if key not in ("address", "port")}
+        settings["auth-pass"] = options["peer_password"]
         if name not in watched:
             changes[name] = ("", f"{wanted['address']} {wanted['port']}")
             if act:

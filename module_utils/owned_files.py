@@ -17,8 +17,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-# Redis's ACL files hold passwords as SHA-256; a diff shows enough to tell two apart.
+# Redis's ACL files hold passwords as SHA-256, Patroni's file in clear; a diff shows enough to tell two apart.
 PASSWORD_HASH = re.compile(r"(#[0-9a-f]{8})[0-9a-f]{56}")
+PASSWORD_LINE = re.compile(r"^(\s*password: )(.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,17 @@ class ConfigFile:
     def shown(self) -> str:
         """The content for a diff; of a secret, what tells it from another."""
         if not (self.secret and self.content):
-            return self.content or ""
-        return f"#{hashlib.sha256(self.content.encode(errors='surrogateescape')).hexdigest()[:8]}...\n"
+            return PASSWORD_LINE.sub(lambda line: line[1] + _mark(line[2]), self.content or "")
+        return f"{_mark(self.content)}\n"
 
     def attributes(self) -> str:
         """Owner, group and mode in one line, for a diff."""
         return f"{self.owner}:{self.group} {self.mode}" if self.content is not None else ""
+
+
+def _mark(secret: str) -> str:
+    """What tells a secret from another."""
+    return f"#{hashlib.sha256(secret.encode(errors='surrogateescape')).hexdigest()[:8]}..."
 
 
 def read(path: str, folder: bool = False) -> ConfigFile:

@@ -218,13 +218,15 @@ def give_cores_back(cluster: Cluster, _host: Host) -> None:
 
 def rolling_restart(cluster: Cluster, _host: Host) -> None:
     """As if the units had changed."""
+    units = ["etcd", "patroni", "pgbouncer", "haproxy", "redis-server@"]
     for host in cluster.hosts:
-        host.run(
-            "touch -c /etc/systemd/system/patroni.service.d/chat.conf"
-            " /etc/systemd/system/redis-server@.service.d/chat.conf"
-        )
-    run = Environment(cluster.inventory, "", ()).play(playbook="playbooks/restart.yml")
+        host.run("touch -c " + " ".join(f"/etc/systemd/system/{unit}.service.d/chat.conf" for unit in units))
+    environment = Environment(cluster.inventory, "", ())
+    run = environment.play(playbook="playbooks/restart.yml")
     assert run.code == 0, run.failures()
+    run = environment.play("--check", playbook="playbooks/restart.yml")
+    for host in cluster.hosts:
+        assert "Nothing waits for a restart." in run.notice(host.name)
 
 
 def reboot_all(cluster: Cluster, _host: Host) -> None:

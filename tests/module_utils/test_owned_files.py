@@ -95,6 +95,14 @@ def test_diff_shortens_password_hashes():
     assert shown["after"] == "user a on #abababab... ~*"
 
 
+def test_difference_tells_passwords_in_clear_apart_and_shows_none():
+    old, new = ("user: a\npassword: sesame\nother:\n  password: mustard\n", "user: a\npassword: cumin\n")
+    shown = difference(ConfigFile("/x", old), ConfigFile("/x", new))
+    assert [line for line in shown["before"].splitlines() if "#" not in line] == ["user: a", "other:"]
+    assert not [word for word in ("sesame", "mustard", "cumin") if word in str(shown)]
+    assert shown["before"].splitlines()[1] != shown["after"].splitlines()[1]
+
+
 def folder(path, mode="0750"):
     return {"path": str(path), "owner": OWNER, "group": GROUP, "mode": mode}
 

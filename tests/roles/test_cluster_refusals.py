@@ -25,7 +25,19 @@ SENTINEL = {
     "common_redis_flavour": "redis",
     "redis_sentinel_quorum": 2,
 }
+ETCD = {"groups": {"etcd": THREE}, "common_address": "192.0.2.1"}
+PARTLY = {"postgresql": THREE, "pgbouncer": THREE[:1]}
+PGBOUNCER = {
+    "groups": {"postgresql": THREE, "pgbouncer": THREE},
+    "group_names": ["pgbouncer", "postgresql"],
+    "common_clustered": True,
+    "pgbouncer_open_files_needed": 1000,
+    "pgbouncer_open_files": 65536,
+    "pgbouncer_query_timeout_s": 60,
+    "chat_database_statement_timeout_s": 30,
+}
 HAPROXY = {
+    "groups": {"pgbouncer": THREE},
     "inventory_hostname": "node1",
     "common_clustered": True,
     "haproxy_primary_port": 5000,
@@ -36,11 +48,24 @@ HAPROXY = {
 @pytest.mark.parametrize(
     ("role", "variables", "problem"),
     [
-        ("etcd", {"groups": {"etcd": THREE}}, ""),
-        ("etcd", {"groups": {"etcd": THREE[:2]}}, "etcd has 2 hosts (node1, node2); allowed: 3, 5 or 7"),
+        ("etcd", ETCD, ""),
+        (
+            "etcd",
+            ETCD | {"groups": {"etcd": THREE[:2]}},
+            "etcd has 2 hosts (node1, node2); allowed: 3, 5 or 7",
+        ),
+        (
+            "etcd",
+            ETCD | {"common_address": "2001:db8::1"},
+            "2001:db8::1; allowed in a cluster: an IPv4 address",
+        ),
         ("haproxy", HAPROXY, ""),
         ("haproxy", HAPROXY | {"common_clustered": False}, "node1 is in the group haproxy"),
+        ("haproxy", HAPROXY | {"groups": {}}, "The group pgbouncer is empty"),
         ("haproxy", HAPROXY | {"haproxy_copies_port": 5000}, "are both 5000; allowed: two different ones"),
+        ("pgbouncer", PGBOUNCER, ""),
+        ("pgbouncer", PGBOUNCER | {"groups": PARTLY}, "lacks node2, node3, which can become the primary"),
+        ("pgbouncer", PGBOUNCER | {"groups": PARTLY, "common_clustered": False}, ""),
         ("redis_sentinel", SENTINEL, ""),
         (
             "redis_sentinel",

@@ -1,4 +1,7 @@
-"""When a copy may let go of its primary: only while each write waits for it."""
+"""When Patroni counts as one that hangs, and when a copy may let go of its primary.
+
+That is only while each write waits for it.
+"""
 
 from __future__ import annotations
 
@@ -63,3 +66,20 @@ def test_nobody_else_may(seen, member):
 def test_age_of_a_lease_is_what_is_gone_of_it(told, silent):
     client = SimpleNamespace(call_rpc=lambda _path, fields: told if fields == {"ID": "7"} else {})
     assert patroni_watch.silent_s(SimpleNamespace(_client=client), "7") == silent
+
+
+@pytest.mark.parametrize(
+    ("began_s", "heard_s", "hangs"),
+    [(10, 20, True), (90, 20, False), (60, 20, True), (90, 0, False), (60, 0, True)],
+)
+def test_process_has_time_to_begin(began_s, heard_s, hangs):
+    assert patroni_watch.hangs(began_s, heard_s, now_s=100) == hangs
+
+
+@pytest.mark.parametrize(
+    ("state", "process"), [("active", 7), ("reloading", 7), ("deactivating", 0), ("failed", 0)]
+)
+def test_process_that_is_to_stop_is_left_alone(monkeypatch, state, process):
+    said = f"MainPID=7\nExecMainStartTimestampMonotonic=2500000\nActiveState={state}\n"
+    monkeypatch.setattr(patroni_watch.subprocess, "run", lambda *_, **__: SimpleNamespace(stdout=said))
+    assert patroni_watch.main_process() == (process, 2.5)

@@ -1,7 +1,8 @@
 """Watch over Patroni: kill it where it hangs, and let go of a primary that is lost.
 
 **It hangs.** Its /liveness answers 503, or nothing, when its main loop has not come round within ttl. It
-is killed and started anew by its unit; PostgreSQL runs on meanwhile.
+is killed and started anew by its unit; PostgreSQL runs on meanwhile. Not one that is being stopped, nor one
+that has only begun: it answers when it has reached etcd.
 
 **The primary is lost.** Patroni itself waits until the primary's key in etcd has run out: ttl is 20 s at
 least. Only a fence makes it safe to be faster, and strict synchronous replication is one: the primary
@@ -42,6 +43,7 @@ except ImportError:  # where its functions are tested
 PAUSE_S = 1
 ANSWER_S = 2
 FAILURES = 2
+START_S = 30  # for one that has not answered yet
 LATE_S = 3  # beyond its loop, before the primary counts as one that does not renew its key
 ETCD_S = 3
 
@@ -63,15 +65,27 @@ def answers(url: str, context: ssl.SSLContext) -> bool:
         return False
 
 
-def main_process() -> int:
-    """Patroni's process; 0 where its unit does not run."""
+def main_process() -> tuple[int, float]:
+    """Patroni's process, 0 where its unit does not run or is to stop; its start, by time.monotonic()."""
     shown = subprocess.run(
-        ["/usr/bin/systemctl", "show", "--property=MainPID", "--value", "patroni.service"],
+        [
+            "/usr/bin/systemctl",
+            "show",
+            "--property=ActiveState,MainPID,ExecMainStartTimestampMonotonic",
+            "patroni.service",
+        ],
         check=True,
         capture_output=True,
         text=True,
     )
-    return int(shown.stdout)
+    unit = dict(line.split("=", 1) for line in shown.stdout.splitlines())
+    runs = unit["ActiveState"] in ("active", "reloading")
+    return int(unit["MainPID"]) if runs else 0, int(unit["ExecMainStartTimestampMonotonic"]) / 1e6
+
+
+def hangs(began_s: float, heard_s: float, now_s: float) -> bool:
+    """Whether a process that gives no answer should: it has done so once, or has had the time to begin."""
+    return heard_s > began_s or now_s - began_s > START_S
 
 
 def fenced(cluster: Any, member: str) -> bool:
@@ -131,6 +145,7 @@ class Watch:
         signal.signal(signal.SIGALRM, _too_long)
         self.configuration = Config(path, validator=None).copy()
         self.configuration["patronictl"] = True  # no threads in the background
+        self._port = self.configuration["postgresql"]["connect_address"].rsplit(":", 1)[1]
         self._connection: psycopg.Connection[Any] | None = None  # kept: each login is two lines in the log
         self._etcd: dict[str, Any] = {}  # kept while a primary is lost: a login costs etcd half a second
 
@@ -138,7 +153,7 @@ class Watch:
         """The address from which PostgreSQL here gets nothing; empty where all is well, or it is down."""
         try:
             self._connection = self._connection or psycopg.connect(
-                "dbname=postgres application_name=patroni-watch",
+                f"dbname=postgres port={self._port} application_name=patroni-watch",
                 connect_timeout=ANSWER_S,
                 options=f"-c statement_timeout={ANSWER_S}s",
                 autocommit=True,
@@ -193,18 +208,17 @@ def main() -> None:
     watch = Watch(sys.argv[1])
     rest = watch.configuration["restapi"]
     context = ssl.create_default_context(cafile=rest["cafile"])
-    silent_since, failures = 0, 0
+    heard_s, failures = 0.0, 0
     while True:
         time.sleep(PAUSE_S)
         if answers(f"https://{rest['connect_address']}/liveness", context):
-            failures = 0
+            heard_s, failures = time.monotonic(), 0
             if primary := watch.starved_of():
                 watch.look(primary, context)
             continue
-        process = main_process()
-        failures = failures + 1 if process == silent_since else 1  # a new process has time to start
-        silent_since = process
-        if process and failures >= FAILURES:
+        process, began_s = main_process()
+        failures = failures + 1 if process and hangs(began_s, heard_s, time.monotonic()) else 0
+        if failures >= FAILURES:
             print(f"Patroni (process {process}) did not answer {failures} times: it is killed", flush=True)
             os.kill(process, signal.SIGKILL)
             failures = 0
