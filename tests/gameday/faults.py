@@ -145,7 +145,10 @@ def kill_redis(_cluster: Cluster, host: Host) -> None:
 
 
 def switchover(cluster: Cluster, host: Host) -> None:
-    candidate = cluster.synchronous()
+    _hand_over(host, cluster.synchronous())
+
+
+def _hand_over(host: Host, candidate: Host) -> None:
     host.run(
         "patronictl -c /etc/patroni/config.yml switchover chat --force"
         f" --leader {host.name} --candidate {candidate.name} || "
@@ -166,8 +169,9 @@ def small_wal_volume(cluster: Cluster, host: Host) -> Iterator[None]:
     )
     try:
         cluster.await_whole()
-        while (leader := cluster.primary()) is not host:
-            switchover(cluster, leader)
+        if (leader := cluster.primary()) is not host:
+            until(lambda: cluster.patroni()[host.name] == "Sync Standby", f"{host} is waited for")
+            _hand_over(leader, host)
             cluster.await_whole()
         yield
     finally:

@@ -1,4 +1,4 @@
-"""A cluster that was just provisioned: who is let in, and what was changed by hand is undone."""
+"""A cluster that was just provisioned: who is let in, what was changed by hand is undone, no secret shown."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from ..gameday.nodes import until
-from .runs import PROJECT, Environment
+from .runs import PROJECT, Environment, Run
+from .test_security import LOGS
 
 HOSTS = ("node1", "node2", "node3")
 SENTINEL = "/run/sentinel/sentinel.sock"
@@ -28,9 +29,8 @@ def redis_cli(cluster: Environment, host: str, socket: str, words: str) -> str:
     )
 
 
-def changed(cluster: Environment, *arguments: str) -> dict[str, set[str]]:
+def changed(run: Run) -> dict[str, set[str]]:
     """Which tasks of a run changed something, by host; without the role's name."""
-    run = cluster.play(*arguments)
     assert run.code == 0, run.failures()
     found = {host: {name.split(" : ")[-1] for name in run.changed_tasks(host)} for host in HOSTS}
     return {host: tasks for host, tasks in found.items() if tasks}
@@ -82,24 +82,33 @@ def test_what_was_changed_by_hand_is_foretold_and_undone_by_one_run_at_a_time(cl
     redis_cli(cluster, second, SENTINEL, "SENTINEL MONITOR stranger 192.0.2.1 6379 2")
     redis_cli(cluster, third, SENTINEL, "ACL SETUSER default on nopass")
     redis_cli(cluster, third, "/run/redis-sessions/redis.sock", "CONFIG SET masterauth another")
+    cluster.shell(second, "echo '# by hand' >>/etc/patroni/config.yml")
     cluster.shell(
         first,
         "patronictl -c /etc/patroni/config.yml edit-config --force -s ttl=45 -s maximum_lag_on_failover=7",
     )
     watch, bring = "Watch the masters", "Bring the running instances to what their files say"
     keep = "Keep what all members share, and ask who is primary"
-    wanted = {first: {watch, keep}, second: {watch}, third: {watch, bring}}
-    assert changed(cluster, "--check") == wanted
+    reread = {"Write Patroni's configuration", "Run Patroni", "Watch over it"}
+    wanted = {first: {watch, keep}, second: {watch, *reread}, third: {watch, bring}}
+    plan = cluster.play("--check", "--diff")
+    assert changed(plan) == wanted
     with ThreadPoolExecutor() as pool:
-        undoing = pool.submit(changed, cluster)
+        undoing = pool.submit(cluster.play)
         until(lambda: all(locked(cluster, host) for host in HOSTS), "the run has the hosts")
         refused = cluster.play()
         assert not undoing.done()
         assert refused.code != 0
         for host in HOSTS:
             assert " runs here since 20" in refused.failures(host)
-        assert undoing.result() == wanted
+        assert changed(undoing.result()) == wanted
     said = redis_cli(cluster, first, SENTINEL, "SENTINEL MASTER sessions").split()
     assert said[said.index("quorum") + 1] == "2"
     assert said[said.index("down-after-milliseconds") + 1] == "1000"
     assert "ttl: 20" in cluster.shell(second, "patronictl -c /etc/patroni/config.yml show-config")
+
+    shown = {"plan": plan.diff(second)} | {host: cluster.shell(host, LOGS) for host in HOSTS}
+    assert "# by hand" in shown["plan"]
+    words = {line for secret in cluster.secrets().values() for line in secret.splitlines() if "-" not in line}
+    assert len(words) > 10
+    assert [(where, word[:4]) for where, text in shown.items() for word in words if word in text] == []
