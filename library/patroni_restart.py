@@ -91,7 +91,7 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible.module_utils.patroni_members import HAS_PATRONI, Members, PatroniError
 
 UNIT = "patroni.service"
-STREAMING_S = 10
+STREAMING_S = 30  # PostgreSQL looks every 5 s whether a primary that restarted is back
 
 
 def see_the_others(members: Members, wanted: list[str], member: str, leader: str) -> None:
@@ -166,17 +166,22 @@ def main() -> None:
     try:
         if parameters["restart_for"] and parameters["allow_restart"]:
             members = Members(parameters["file"])
-            leader = members.look().leader
-            leads = leader == member
-            if not parameters["in_place"]:
-                see_the_others(members, parameters["members"], member, leader)
-            if leads and not parameters["in_place"]:
+            cluster = members.look()
+            leads = cluster.leader == member
+            in_place = leads and parameters["in_place"]
+            if not in_place:
+                # In check mode those that are to join are not there yet.
+                wanted = [
+                    name for name in parameters["members"] if name in cluster.rest or not module.check_mode
+                ]
+                see_the_others(members, wanted, member, cluster.leader)
+            if leads and not in_place:
                 actions.append("switchover")
                 if not module.check_mode:
                     switch_over(members, member, timeout_s)
             actions.append("restart")
             if not module.check_mode:
-                _restart(module, members, leads and parameters["in_place"])
+                _restart(module, members, in_place)
     except PatroniError as error:
         module.fail_json(msg=str(error), actions=actions)
     module.exit_json(

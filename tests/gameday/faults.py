@@ -222,7 +222,7 @@ def give_cores_back(cluster: Cluster, _host: Host) -> None:
 
 def rolling_restart(cluster: Cluster, _host: Host) -> None:
     """As if the units had changed."""
-    units = ["etcd", "patroni", "pgbouncer", "haproxy", "redis-server@"]
+    units = ["etcd", "patroni", "pgbouncer", "haproxy", "redis-server@", "redis-sentinel"]
     for host in cluster.hosts:
         host.run("touch -c " + " ".join(f"/etc/systemd/system/{unit}.service.d/chat.conf" for unit in units))
     environment = Environment(cluster.inventory, "", ())

@@ -107,8 +107,13 @@ def test_what_was_changed_by_hand_is_foretold_and_undone_by_one_run_at_a_time(cl
     assert said[said.index("down-after-milliseconds") + 1] == "1000"
     assert "ttl: 20" in cluster.shell(second, "patronictl -c /etc/patroni/config.yml show-config")
 
-    shown = {"plan": plan.diff(second)} | {host: cluster.shell(host, LOGS) for host in HOSTS}
-    assert "# by hand" in shown["plan"]
+    logs, plans = (
+        {host: cluster.shell(host, LOGS) for host in HOSTS},
+        {host: plan.diff(host) for host in HOSTS},
+    )
+    assert all("patroni" in log for log in logs.values())
+    assert "# by hand" in plans[second]
+    shown = [*logs.items(), *plans.items()]
     words = {line for secret in cluster.secrets().values() for line in secret.splitlines() if "-" not in line}
     assert len(words) > 10
-    assert [(where, word[:4]) for where, text in shown.items() for word in words if word in text] == []
+    assert [(where, word[:4]) for where, text in shown for word in words if word in text] == []

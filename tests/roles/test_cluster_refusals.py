@@ -25,7 +25,6 @@ SENTINEL = {
     "common_redis_flavour": "redis",
     "redis_sentinel_quorum": 2,
 }
-ETCD = {"groups": {"etcd": THREE}, "common_address": "192.0.2.1"}
 PARTLY = {"postgresql": THREE, "pgbouncer": THREE[:1]}
 PGBOUNCER = {
     "groups": {"postgresql": THREE, "pgbouncer": THREE},
@@ -48,17 +47,8 @@ HAPROXY = {
 @pytest.mark.parametrize(
     ("role", "variables", "problem"),
     [
-        ("etcd", ETCD, ""),
-        (
-            "etcd",
-            ETCD | {"groups": {"etcd": THREE[:2]}},
-            "etcd has 2 hosts (node1, node2); allowed: 3, 5 or 7",
-        ),
-        (
-            "etcd",
-            ETCD | {"common_address": "2001:db8::1"},
-            "2001:db8::1; allowed in a cluster: an IPv4 address",
-        ),
+        ("etcd", {"groups": {"etcd": THREE}}, ""),
+        ("etcd", {"groups": {"etcd": THREE[:2]}}, "etcd has 2 hosts (node1, node2); allowed: 3, 5 or 7"),
         ("haproxy", HAPROXY, ""),
         ("haproxy", HAPROXY | {"common_clustered": False}, "node1 is in the group haproxy"),
         ("haproxy", HAPROXY | {"groups": {}}, "The group pgbouncer is empty"),
