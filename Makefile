@@ -40,7 +40,7 @@ lint: ## ansible-lint, yamllint, ruff, mypy, shellcheck, squawk, sqlfluff
 
 unit: ## what needs no host
 	@bin/setup dev
-	pytest --quiet --numprocesses=2 --dist=loadfile -m "not tier" tests/bin tests/chatdata tests/docs/test_runbooks.py tests/filter_plugins \
+	pytest --quiet --numprocesses=2 -m "not tier" tests/bin tests/chatdata tests/docs/test_runbooks.py tests/filter_plugins \
 	  tests/module_utils tests/playbooks tests/roles tests/molecule/test_scenarios.py tests/test_arguments.py \
 	  tests/test_connecting.py tests/test_sanity.py tests/library/test_etcd_member.py tests/library/test_host_fits.py \
 	  tests/library/test_kernel_live.py tests/library/test_patroni_cluster.py tests/library/test_redis_live.py \
