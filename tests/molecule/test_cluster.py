@@ -107,10 +107,8 @@ def test_what_was_changed_by_hand_is_foretold_and_undone_by_one_run_at_a_time(cl
     assert said[said.index("down-after-milliseconds") + 1] == "1000"
     assert "ttl: 20" in cluster.shell(second, "patronictl -c /etc/patroni/config.yml show-config")
 
-    logs, plans = (
-        {host: cluster.shell(host, LOGS) for host in HOSTS},
-        {host: plan.diff(host) for host in HOSTS},
-    )
+    logs = {host: cluster.shell(host, LOGS) for host in HOSTS}
+    plans = {host: plan.diff(host) for host in HOSTS}
     assert all("patroni" in log for log in logs.values())
     assert "# by hand" in plans[second]
     shown = [*logs.items(), *plans.items()]
