@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import ansible.module_utils
 import pytest
+from ansible.module_utils.testing import patch_module_args
 
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
 
 from ansible.module_utils.patroni_members import PatroniError  # noqa: E402  the line above is where it is
 
+from library import patroni_restart  # noqa: E402  it imports from module_utils
 from library.patroni_cluster import elsewhere, possible  # noqa: E402  it imports from module_utils
 from library.patroni_restart import see_the_others  # noqa: E402  it imports from module_utils
 
@@ -36,6 +40,11 @@ class Streaming:
     def __init__(self, *copies: str) -> None:
         self._copies = set(copies)
 
+    def look(self) -> SimpleNamespace:
+        return SimpleNamespace(
+            leader="node1", synchronous=["node2"], rest=dict.fromkeys(["node1", "node2", "node3"])
+        )
+
     def streaming(self) -> set[str]:
         return self._copies
 
@@ -53,3 +62,20 @@ def test_nobody_is_restarted_after_one_that_did_not_come_back(member: str) -> No
 
 def test_only_copy_of_two_may_be_restarted() -> None:
     see_the_others(Streaming(), ["node1", "node2"], "node2", "node1")
+
+
+def test_copy_is_never_restarted_as_the_primary_may_be(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A copy that is to take smaller limits still waits for the others."""
+    monkeypatch.setattr(patroni_restart, "HAS_PATRONI", True)
+    monkeypatch.setattr(patroni_restart, "Members", lambda _file: Streaming())
+    options = {"file": "/x", "members": ["node1", "node2", "node3"], "restart_for": ["max_connections"]}
+    said = {}
+    for member in ("node1", "node2"):
+        arguments = options | {"member": member, "in_place": True, "allow_restart": True}
+        with patch_module_args(arguments | {"_ansible_check_mode": True}), pytest.raises(SystemExit):
+            patroni_restart.main()
+        said[member] = json.loads(capsys.readouterr().out)
+    assert said["node1"]["actions"] == ["restart"]
+    assert "node2 was left alone" in said["node2"]["msg"]
