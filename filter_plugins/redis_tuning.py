@@ -253,6 +253,7 @@ def tune_redis(instance: Mapping[str, Any], plan: Mapping[str, Any]) -> Table:
         "aof-load-truncated": _set("yes", "a power loss may cut the last command; it starts and warns"),
         "save": _set(*(("3600 1 300 100 60 10000", "a second line beside the AOF") if persists
                        else ("", "persistence"))),
+        "stop-writes-on-bgsave-error": _set("no", "the AOF has what a snapshot lacks that failed"),
         "client-output-buffer-limit": _set(*_output_buffers(instance, plan)),
         "maxmemory-clients": _set(
             memory * 1024**2 // 2,
