@@ -77,6 +77,11 @@ members:
   returned: always
   type: list
   elements: str
+idle:
+  description: The members, by name, that do not stream from the primary; none where there is no primary.
+  returned: always
+  type: list
+  elements: str
 deferred:
   description: Whether synchronous replication has to wait for a first copy.
   returned: always
@@ -128,6 +133,7 @@ def main() -> None:
             initialized=False,
             leader="",
             members=[],
+            idle=[],
             deferred=True,
             diff=_difference(None, wanted),
         )
@@ -147,7 +153,13 @@ def main() -> None:
                 )
         if wanted is None:
             wanted = cluster.config
-        config = possible(wanted or {}, cluster.config, bool(cluster.leader and members.streaming()))
+        elif (cluster.config or {}).get("pause"):
+            module.fail_json(
+                msg="Patroni is paused (patronictl pause): somebody works on the database, and a run would "
+                "end that. When they are done: patronictl -c /etc/patroni/config.yml resume, and run again."
+            )
+        streaming = members.streaming() if cluster.leader else set()
+        config = possible(wanted or {}, cluster.config, bool(streaming))
         changed = config != (cluster.config or {})
         if changed and not module.check_mode:
             members.set_config(config)
@@ -159,6 +171,7 @@ def main() -> None:
         initialized=cluster.initialized,
         leader=cluster.leader,
         members=sorted(cluster.rest),
+        idle=sorted(set(cluster.rest) - streaming - {cluster.leader}) if cluster.leader else [],
         deferred=config != wanted,
         diff=_difference(cluster.config, config) if changed else {"before": "", "after": ""},
     )

@@ -15,7 +15,7 @@ ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "
 
 from ansible.module_utils.patroni_members import PatroniError  # noqa: E402  the line above is where it is
 
-from library import patroni_restart  # noqa: E402  it imports from module_utils
+from library import patroni_cluster, patroni_restart  # noqa: E402  it imports from module_utils
 from library.patroni_cluster import elsewhere, possible  # noqa: E402  it imports from module_utils
 from library.patroni_restart import see_the_others  # noqa: E402  it imports from module_utils
 
@@ -79,3 +79,25 @@ def test_copy_is_never_restarted_as_the_primary_may_be(
         said[member] = json.loads(capsys.readouterr().out)
     assert said["node1"]["actions"] == ["restart"]
     assert "node2 was left alone" in said["node2"]["msg"]
+
+
+def test_paused_cluster_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Paused(Streaming):
+        def look(self) -> SimpleNamespace:
+            config = {"ttl": 20, "pause": self.paused}
+            return SimpleNamespace(leader="node1", initialized=True, rest={}, config=config, retained=[])
+
+        paused = True
+
+    monkeypatch.setattr(patroni_cluster, "HAS_PATRONI", True)
+    monkeypatch.setattr(patroni_cluster, "Members", lambda _file: Paused())
+    said = []
+    for Paused.paused in (True, False):
+        arguments = {"file": __file__, "config": {"ttl": 20}, "_ansible_check_mode": True}
+        with patch_module_args(arguments), pytest.raises(SystemExit):
+            patroni_cluster.main()
+        said.append(json.loads(capsys.readouterr().out))
+    assert "Patroni is paused" in said[0]["msg"]
+    assert said[1]["changed"]

@@ -22,6 +22,7 @@ RUN: dict[str, Any] = NOTHING | {
     "group_names": ["etcd", "postgresql"],
     "__etcd": {"members": THREE},
     "__preflight_host": {"watchdog": True},
+    "__patroni": {"idle": []},
 }
 
 
@@ -40,3 +41,10 @@ def test_host_without_a_watchdog_is_told_each_time() -> None:
     assert said("common", "common_notices_lasting", **RUN) == []
     alone = RUN | {"groups": {"postgresql": ["node1"]}, "__preflight_host": {"watchdog": False}}
     assert said("common", "common_notices_lasting", **alone) == []
+
+
+def test_copy_that_does_not_stream_is_named_where_it_is() -> None:
+    idle = RUN | {"__patroni": {"idle": ["node1"]}}
+    (notice,) = said("common", "common_notices_lasting", **idle)
+    assert "docs/runbooks/replication-lags.md" in notice
+    assert said("common", "common_notices_lasting", **(idle | {"inventory_hostname": "node2"})) == []
