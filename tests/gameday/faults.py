@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ Act = Callable[[Cluster, Host], None]
 UNITS = "patroni etcd haproxy pgbouncer redis-sentinel redis-server@sessions redis-server@realtime"
 WAL_VOLUME = "/var/lib/postgresql/wal"
 BUSY_S = float(os.environ.get("GAMEDAY_BUSY_S", "60"))
+HAPROXY_STOPS_S = 30  # hard-stop-after
 UNDONE_BY_ITSELF_S = 300  # a rule that cuts a host off does not outlive a game day that was killed
 
 
@@ -157,6 +159,14 @@ def _hand_over(host: Host, candidate: Host) -> None:
     )
 
 
+def reload_haproxy_and_hand_over(cluster: Cluster, host: Host) -> None:
+    """The workers that a reload replaces look after no host any more; their sessions end before this does."""
+    for other in cluster.members("haproxy"):
+        other.run("systemctl reload haproxy")
+    time.sleep(HAPROXY_STOPS_S + 5)
+    switchover(cluster, host)
+
+
 @contextmanager
 def small_wal_volume(cluster: Cluster, host: Host) -> Iterator[None]:
     """The primary's WAL on a volume of its own, with 128 MB to spare."""
@@ -258,6 +268,7 @@ FAULTS = {
     "wal_volume_full": Fault(fill_wal_volume, free_wal_volume, scene=small_wal_volume),
     "all_cores_taken": Fault(take_all_cores, give_cores_back, lasts_s=BUSY_S, stays=True),
     "switchover": Fault(switchover),
+    "haproxy_reloaded": Fault(reload_haproxy_and_hand_over),
     "rolling_restart": Fault(rolling_restart),
     "reboot_all": Fault(reboot_all),
     "kill_redis_host": Fault(kill_host, start_host, target=sessions_master),
