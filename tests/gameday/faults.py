@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 
 from ..docs.test_runbooks import follow
 from ..molecule.runs import PROJECT, Environment
@@ -18,7 +18,6 @@ Act = Callable[[Cluster, Host], None]
 UNITS = "patroni etcd haproxy pgbouncer redis-sentinel redis-server@sessions redis-server@realtime"
 WAL_VOLUME = "/var/lib/postgresql/wal"
 BUSY_S = float(os.environ.get("GAMEDAY_BUSY_S", "60"))
-HAPROXY_STOPS_S = 30  # hard-stop-after
 UNDONE_BY_ITSELF_S = 300  # a rule that cuts a host off does not outlive a game day that was killed
 
 
@@ -160,11 +159,16 @@ def _hand_over(host: Host, candidate: Host) -> None:
 
 
 def reload_haproxy_and_hand_over(cluster: Cluster, host: Host) -> None:
-    """The workers that a reload replaces look after no host any more; their sessions end before this does."""
+    """The workers that a reload replaces look after no host any more: they end, whoever is connected."""
     for other in cluster.members("haproxy"):
         other.run("systemctl reload haproxy")
-    time.sleep(HAPROXY_STOPS_S + 5)
+    for other in cluster.members("haproxy"):
+        until(partial(_replaced_is_gone, other), f"HAProxy's replaced worker on {other} ends")
     switchover(cluster, host)
+
+
+def _replaced_is_gone(host: Host) -> bool:
+    return host.run("pgrep --count --exact haproxy").split() == ["2"]  # the master, and one worker
 
 
 @contextmanager
