@@ -42,10 +42,10 @@ unit: ## what needs no host
 	@bin/setup dev
 	pytest --quiet --numprocesses=2 -m "not tier" tests/bin tests/chatdata tests/docs/test_runbooks.py tests/filter_plugins \
 	  tests/module_utils tests/playbooks tests/roles tests/molecule/test_scenarios.py tests/test_arguments.py \
-	  tests/test_connecting.py tests/test_sanity.py tests/library/test_etcd_member.py tests/library/test_host_fits.py \
-	  tests/library/test_kernel_live.py tests/library/test_patroni_cluster.py tests/library/test_redis_live.py \
-	  tests/library/test_run_lock.py tests/library/test_sentinel_forget.py tests/library/test_sentinel_live.py \
-	  tests/library/test_service_current.py
+	  tests/test_connecting.py tests/test_sanity.py tests/library/test_etcd_auth.py tests/library/test_etcd_member.py \
+	  tests/library/test_host_fits.py tests/library/test_kernel_live.py tests/library/test_patroni_cluster.py \
+	  tests/library/test_redis_live.py tests/library/test_run_lock.py tests/library/test_sentinel_forget.py \
+	  tests/library/test_sentinel_live.py tests/library/test_service_current.py
 
 molecule: ## both Debians: bare, killed, converged, changed by hand, verified; a cluster; the migration module; the runbook
 	@bin/setup dev

@@ -47,6 +47,11 @@ options:
         description: Its password.
         type: str
         required: true
+      update_password:
+        description: C(on_create) leaves the password of a user that is there alone.
+        type: str
+        choices: [always, on_create]
+        default: always
       prefix:
         description: What its keys begin with.
         type: str
@@ -94,6 +99,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.etcd_client import Etcdctl, EtcdctlError
 
+ON_CREATE = "on_create"
 READWRITE = 2  # etcd's authpb.Permission.Type
 Step = tuple[str, list[str], "str | None"]  # what it does, etcdctl's arguments, its standard input
 
@@ -134,12 +140,15 @@ def plan(module: AnsibleModule, etcd: Etcdctl, enabled: bool) -> list[Step]:
         permissions = (etcd.ask("role", "get", name).get("perm") or []) if name in roles else None
         steps += steps_for_role(name, user["prefix"], permissions)
     passwords = {"root": module.params["root_password"], **{n: user["password"] for n, user in users.items()}}
+    kept = {name for name, user in users.items() if user["update_password"] == ON_CREATE}
     for name, password in passwords.items():
         if name not in there:
             steps.append(
                 (f"add the user {name}", ["user", "add", name, "--interactive=false"], f"{password}\n")
             )
-        elif not enabled or not Etcdctl(module, etcd.endpoints, f"{name}:{password}").knows():
+        elif name not in kept and not (
+            enabled and Etcdctl(module, etcd.endpoints, f"{name}:{password}").knows()
+        ):
             arguments = ["user", "passwd", name, "--interactive=false"]
             steps.append((f"set the password of {name}", arguments, f"{password}\n"))
         granted = (etcd.ask("user", "get", name).get("roles") or []) if name in there else []
@@ -170,6 +179,12 @@ def main() -> None:
                 "options": {
                     "name": {"type": "str", "required": True},
                     "password": {"type": "str", "required": True, "no_log": True},
+                    "update_password": {
+                        "type": "str",
+                        "choices": ["always", ON_CREATE],
+                        "default": "always",
+                        "no_log": False,
+                    },
                     "prefix": {"type": "str", "required": True},
                 },
             },

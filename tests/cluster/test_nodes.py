@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -15,42 +14,13 @@ from ..docs.test_runbooks import follow
 from ..gameday.nodes import PODMAN, Cluster, Host, until
 from ..gameday.writers import Rows
 from ..molecule.runs import PROJECT, Environment
+from .conftest import INVENTORY, described
 
-INVENTORY = PROJECT / os.environ.get("CHAT_INVENTORY", "molecule/cluster/inventory")
 RUNBOOKS = PROJECT / "docs/runbooks"
 BOUNCER_PORT = 6432
 UNITS = "etcd patroni redis-server@sessions redis-server@realtime haproxy pgbouncer"
 
 pytestmark = pytest.mark.tier
-
-
-def described(inventory: Path) -> tuple[Environment, Cluster]:
-    """An inventory's hosts, as the tests of the playbook and those of the game days know them."""
-    hosts = yaml.safe_load((inventory / "hosts.yml").read_text())
-    network = yaml.safe_load((inventory / "group_vars/containers.yml").read_text())["containers_network"]
-    environment = Environment(inventory, network, tuple(hosts["etcd"]["hosts"]))
-    subject = {
-        "inventory": str(inventory),
-        "results": "",
-        "admin_password": environment.secrets()["vault_redis_chat_admin_password"],
-        "hosts": [
-            {
-                "name": name,
-                "groups": list(hosts),
-                "address": variables["ansible_host"],
-                "ssh": {
-                    "host": variables["ansible_host"],
-                    "port": "22",
-                    "user": "ops",
-                    "key": str(inventory / ".state/id_ed25519"),
-                    "arguments": f"-o UserKnownHostsFile={inventory}/.state/known_hosts",
-                },
-                "container": f"{network}-{name}",
-            }
-            for name, variables in hosts["etcd"]["hosts"].items()
-        ],
-    }
-    return environment, Cluster(subject)
 
 
 def members(cluster: Cluster, asked: Host) -> dict[str, str]:
@@ -82,18 +52,6 @@ def await_sentinels(cluster: Cluster) -> None:
         return (known["num-other-sentinels"], known["num-slaves"]) == (str(others), str(others))
 
     until(lambda: all(map(counted, cluster.hosts)), "each Sentinel knows the others alone")
-
-
-@pytest.fixture
-def whole() -> tuple[Environment, Cluster]:
-    """The scenario's cluster, lacking nothing, with the table of the rows."""
-    environment, cluster = described(INVENTORY)
-    cluster.await_whole()
-    cluster.primary().psql(
-        "CREATE TABLE IF NOT EXISTS gameday (number bigint PRIMARY KEY); TRUNCATE gameday;"
-        " GRANT SELECT, INSERT ON gameday TO chat_app"
-    )
-    return environment, cluster
 
 
 def test_host_that_was_lost_with_its_data_is_a_member_of_everything_again(
