@@ -10,7 +10,7 @@ short_description: Keep etcd's users and authentication
 description:
   - Keeps the user C(root) and the given users with exactly these passwords, a role of the same name for each
     that may read and write one prefix of keys and nothing else, and authentication on.
-  - Other users and roles are removed. Passwords are compared by logging in with them.
+  - Other users and roles are removed, or only named. Passwords are compared by logging in with them.
   - Uses C(etcdctl), whose arguments never hold a password.
 options:
   endpoint:
@@ -47,15 +47,14 @@ options:
         description: Its password.
         type: str
         required: true
-      update_password:
-        description: C(on_create) leaves the password of a user that is there alone.
-        type: str
-        choices: [always, on_create]
-        default: always
       prefix:
         description: What its keys begin with.
         type: str
         required: true
+  exclusive:
+    description: Whether other users, and roles, are removed.
+    type: bool
+    default: true
 attributes:
   check_mode:
     support: full
@@ -85,6 +84,11 @@ steps:
   returned: always
   type: list
   elements: str
+others:
+  description: The names of other users that are there.
+  returned: always
+  type: list
+  elements: str
 members:
   description: The names of etcd's members; none in check mode where etcd does not run yet.
   returned: always
@@ -99,7 +103,6 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.etcd_client import Etcdctl, EtcdctlError
 
-ON_CREATE = "on_create"
 READWRITE = 2  # etcd's authpb.Permission.Type
 Step = tuple[str, list[str], "str | None"]  # what it does, etcdctl's arguments, its standard input
 
@@ -126,29 +129,29 @@ def steps_for_role(name: str, prefix: str, permissions: list[dict[str, Any]] | N
     return steps
 
 
-def plan(module: AnsibleModule, etcd: Etcdctl, enabled: bool) -> list[Step]:
-    """The steps that are left to do."""
+def plan(module: AnsibleModule, etcd: Etcdctl, enabled: bool) -> tuple[list[Step], list[str]]:
+    """The steps that are left to do, and the other users that stay."""
     users = {user["name"]: user for user in module.params["users"]}
     there = etcd.ask("user", "list").get("users") or []
     roles = etcd.ask("role", "list").get("roles") or []
     steps: list[Step] = []
-    for name in sorted(set(there) - {"root", *users}):
-        steps.append((f"remove the user {name}", ["user", "delete", name], None))
-    for name in sorted(set(roles) - {"root", *users}):
-        steps.append((f"remove the role {name}", ["role", "delete", name], None))
+    others = sorted(set(there) - {"root", *users})
+    if module.params["exclusive"]:
+        for name in others:
+            steps.append((f"remove the user {name}", ["user", "delete", name], None))
+        for name in sorted(set(roles) - {"root", *users}):
+            steps.append((f"remove the role {name}", ["role", "delete", name], None))
+        others = []
     for name, user in users.items():
         permissions = (etcd.ask("role", "get", name).get("perm") or []) if name in roles else None
         steps += steps_for_role(name, user["prefix"], permissions)
     passwords = {"root": module.params["root_password"], **{n: user["password"] for n, user in users.items()}}
-    kept = {name for name, user in users.items() if user["update_password"] == ON_CREATE}
     for name, password in passwords.items():
         if name not in there:
             steps.append(
                 (f"add the user {name}", ["user", "add", name, "--interactive=false"], f"{password}\n")
             )
-        elif name not in kept and not (
-            enabled and Etcdctl(module, etcd.endpoints, f"{name}:{password}").knows()
-        ):
+        elif not enabled or not Etcdctl(module, etcd.endpoints, f"{name}:{password}").knows():
             arguments = ["user", "passwd", name, "--interactive=false"]
             steps.append((f"set the password of {name}", arguments, f"{password}\n"))
         granted = (etcd.ask("user", "get", name).get("roles") or []) if name in there else []
@@ -161,7 +164,7 @@ def plan(module: AnsibleModule, etcd: Etcdctl, enabled: bool) -> list[Step]:
             steps.append((f"give the role {name} to {name}", ["user", "grant-role", name, name], None))
     if not enabled:
         steps.append(("switch authentication on", ["auth", "enable"], None))
-    return steps
+    return steps, others
 
 
 def main() -> None:
@@ -179,30 +182,26 @@ def main() -> None:
                 "options": {
                     "name": {"type": "str", "required": True},
                     "password": {"type": "str", "required": True, "no_log": True},
-                    "update_password": {
-                        "type": "str",
-                        "choices": ["always", ON_CREATE],
-                        "default": "always",
-                        "no_log": False,
-                    },
                     "prefix": {"type": "str", "required": True},
                 },
             },
+            "exclusive": {"type": "bool", "default": True},
         },
         supports_check_mode=True,
     )
     ready = os.path.exists(module.params["certificate"]) and module.get_bin_path("etcdctl")
-    steps, members = _bring(module) if ready or not module.check_mode else (AT_FIRST, [])
+    steps, others, members = _bring(module) if ready or not module.check_mode else (AT_FIRST, [], [])
     module.exit_json(
         changed=bool(steps),
+        others=others,
         members=members,
         steps=[what for what, _arguments, _given in steps],
         diff={"before": "", "after": "".join(f"{what}\n" for what, _arguments, _given in steps)},
     )
 
 
-def _bring(module: AnsibleModule) -> tuple[list[Step], list[str]]:
-    """The steps that were taken, or would be; and the members' names."""
+def _bring(module: AnsibleModule) -> tuple[list[Step], list[str], list[str]]:
+    """The steps that were taken, or would be; the other users, and the members, by name."""
     nobody = Etcdctl(module, [module.params["endpoint"]])
     root = Etcdctl(module, nobody.endpoints, f"root:{module.params['root_password']}")
     try:
@@ -212,16 +211,16 @@ def _bring(module: AnsibleModule) -> tuple[list[Step], list[str]]:
                 msg="etcd does not know root by the password in vault_etcd_root_password. Set the one that "
                 "it has, and change it there with etcdctl user passwd root."
             )
-        steps = plan(module, root if enabled else nobody, enabled)
+        steps, others = plan(module, root if enabled else nobody, enabled)
         members = (root if enabled else nobody).ask("member", "list")["members"]
         if not module.check_mode:
             for _what, arguments, given in steps:
                 (root if enabled else nobody).run(arguments, given)
     except EtcdctlError as error:
         if module.check_mode and "connection refused" in str(error):
-            return AT_FIRST, []
+            return AT_FIRST, [], []
         module.fail_json(msg=f"{module.params['endpoint']}: {error}")
-    return steps, [member["name"] for member in members if "name" in member]
+    return steps, others, [member["name"] for member in members if "name" in member]
 
 
 if __name__ == "__main__":

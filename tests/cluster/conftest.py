@@ -11,6 +11,7 @@ import yaml
 from ..gameday.nodes import Cluster
 from ..molecule.runs import PROJECT, Environment
 
+BOUNCER_PORT = 6432
 INVENTORY = PROJECT / os.environ.get("CHAT_INVENTORY", "molecule/cluster/inventory")
 
 

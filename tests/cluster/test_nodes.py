@@ -14,10 +14,9 @@ from ..docs.test_runbooks import follow
 from ..gameday.nodes import PODMAN, Cluster, Host, until
 from ..gameday.writers import Rows
 from ..molecule.runs import PROJECT, Environment
-from .conftest import INVENTORY, described
+from .conftest import BOUNCER_PORT, INVENTORY, described
 
 RUNBOOKS = PROJECT / "docs/runbooks"
-BOUNCER_PORT = 6432
 UNITS = "etcd patroni redis-server@sessions redis-server@realtime haproxy pgbouncer"
 
 pytestmark = pytest.mark.tier

@@ -10,6 +10,7 @@ import pytest
 from ..gameday.nodes import Cluster
 from ..gameday.writers import Rows, Tokens
 from ..molecule.runs import Environment
+from .conftest import BOUNCER_PORT
 
 MEMBERS = (
     "vault_etcd_patroni_password",
@@ -30,22 +31,23 @@ def test_members_passwords_change_and_nobody_waits(
     settings = cluster.settings(tmp_path)
     variables = tmp_path / "variables.json"
     variables.write_text(json.dumps({name: f"another.{name}" for name in MEMBERS}))
-    primary = cluster.primary().name
-    with Rows(settings, [], 6432) as rows, Tokens(settings) as tokens:
-        for arguments in (["-e", f"@{variables}"], []):
-            plan = environment.play("--check", *arguments)
-            assert plan.code == 0, plan.failures()
-            run = environment.play(*arguments)
-            assert run.code == 0, run.failures()
-            assert {host: run.changed_tasks(host) for host in environment.hosts} == {
-                host: plan.changed_tasks(host) for host in environment.hosts
-            }
-            cluster.await_whole()
-            rows.flows()
-            tokens.flows()
-            again = environment.play(*arguments)
-            assert set(again.changed.values()) == {0}, again.output[-2000:]
-            assert cluster.primary().name == primary
+    timeline = "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"  # a promotion begins another
+    before = cluster.primary().name, cluster.primary().psql(timeline)
+    with Rows(settings, [], BOUNCER_PORT) as rows, Tokens(settings) as tokens:
+        plan = environment.play("--check", "-e", f"@{variables}")
+        forth = environment.play("-e", f"@{variables}")
+        assert forth.code == 0, forth.failures()
+        for host in environment.hosts:
+            assert plan.changed_tasks(host) == forth.changed_tasks(host) > {"Write Patroni's configuration"}
+        cluster.await_whole()
+        rows.flows()
+        tokens.flows()
+        back = environment.play()
+        assert back.code == 0, back.failures()
+    cluster.await_whole()
+    again = environment.play()
+    assert set(again.changed.values()) == {0}, again.output[-2000:]
+    assert (cluster.primary().name, cluster.primary().psql(timeline)) == before
     print(f"\nwithout a row for {rows.gap_s():.1f} s, without a token for {tokens.gap_s():.1f} s")
     assert rows.lost() == 0
     assert tokens.lost() == 0

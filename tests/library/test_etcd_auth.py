@@ -37,31 +37,31 @@ class Etcd:
         return KNOWN[self._name] == self._password
 
 
-def steps(monkeypatch: pytest.MonkeyPatch, password: str, update: str) -> list[str]:
-    """What is to be done for the user patroni, in words."""
+def plan(
+    monkeypatch: pytest.MonkeyPatch, name: str, password: str, *, exclusive: bool
+) -> tuple[list[str], list[str]]:
+    """What is to be done for a user, in words, and which others stay."""
     monkeypatch.setattr(etcd_auth, "Etcdctl", Etcd)
-    user = {"name": "patroni", "password": password, "update_password": update, "prefix": "/service/"}
-    module = SimpleNamespace(params={"root_password": "r", "users": [user]})
-    return [what for what, _arguments, _given in etcd_auth.plan(module, Etcd(module, (), "root:r"), True)]
+    user = {"name": name, "password": password, "prefix": "/service/"}
+    module = SimpleNamespace(params={"root_password": "r", "users": [user], "exclusive": exclusive})
+    steps, others = etcd_auth.plan(module, Etcd(module, (), "root:r"), True)
+    return [what for what, _arguments, _given in steps], others
 
 
-@pytest.mark.parametrize("update", ["always", "on_create"])
-def test_user_with_its_password_is_left_alone(monkeypatch: pytest.MonkeyPatch, update: str) -> None:
-    assert steps(monkeypatch, "old", update) == []
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_user_with_its_password_is_left_alone(monkeypatch: pytest.MonkeyPatch, exclusive: bool) -> None:
+    assert plan(monkeypatch, "patroni", "old", exclusive=exclusive) == ([], [])
 
 
-def test_another_password_is_set_only_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert steps(monkeypatch, "new", "always") == ["set the password of patroni"]
-    assert steps(monkeypatch, "new", "on_create") == []
+def test_another_password_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert plan(monkeypatch, "patroni", "new", exclusive=True) == (["set the password of patroni"], [])
 
 
-@pytest.mark.parametrize("update", ["always", "on_create"])
-def test_new_user_gets_its_password(monkeypatch: pytest.MonkeyPatch, update: str) -> None:
-    monkeypatch.delitem(KNOWN, "patroni")
-    assert steps(monkeypatch, "new", update)[-2:] == [
-        "add the user patroni",
-        "give the role patroni to patroni",
-    ]
+def test_former_user_stays_until_it_is_to_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    added = ["add the role p2", "give /service/ to the role p2", "add the user p2", "give the role p2 to p2"]
+    assert plan(monkeypatch, "p2", "new", exclusive=False) == (added, ["patroni"])
+    gone = ["remove the user patroni", "remove the role patroni"]
+    assert plan(monkeypatch, "p2", "new", exclusive=True) == (gone + added, [])
 
 
 def test_role_gets_exactly_its_prefix() -> None:
