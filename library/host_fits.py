@@ -74,6 +74,10 @@ options:
       configuration:
         description: The file without which whatever runs in the unit is somebody else's.
         type: path
+      stays:
+        description: Whether other hosts reach it at its port, which it keeps then as long as it runs.
+        type: bool
+        default: false
   held:
     description: Units of the packages that the play never lets start.
     type: list
@@ -171,12 +175,16 @@ class Listener:
 
 @dataclass(frozen=True)
 class Daemon:
-    """A daemon that the play runs; `ours` is false as long as its configuration was never written."""
+    """A daemon that the play runs; `ours` is false as long as its configuration was never written.
+
+    One that `stays` keeps its port while it runs: other hosts reach it there.
+    """
 
     unit: str
     port: int
     variable: str
     ours: bool = True
+    stays: bool = False
 
 
 def checksums(control: bytes) -> str:
@@ -303,6 +311,20 @@ def foreign(listeners: Iterable[Listener], daemons: Sequence[Daemon], held: Sequ
                 f"{by_port[listener.port].variable}."
             )
     return problems
+
+
+def moved(listeners: Iterable[Listener], daemons: Sequence[Daemon]) -> list[str]:
+    """Why daemons that run cannot have the ports that are wanted: a text for each."""
+    ports: dict[str, set[int]] = {}
+    for listener in listeners:
+        ports.setdefault(listener.unit, set()).add(listener.port)
+    return [
+        f"{daemon.unit} listens on {', '.join(map(str, sorted(ports[daemon.unit])))}, where the other hosts "
+        f"reach it, and not on {daemon.port}. In a cluster a daemon keeps its port: put {daemon.variable} "
+        "back."
+        for daemon in daemons
+        if daemon.stays and daemon.ours and daemon.port not in ports.get(daemon.unit, {daemon.port})
+    ]
 
 
 def doubled(daemons: Sequence[Daemon]) -> list[str]:
@@ -433,6 +455,7 @@ def main() -> None:
         "port": {"type": "int", "required": True},
         "variable": {"type": "str", "required": True},
         "configuration": {"type": "path"},
+        "stays": {"type": "bool", "default": False},
     }
     module = AnsibleModule(
         argument_spec={
@@ -448,6 +471,7 @@ def main() -> None:
             entry["port"],
             entry["variable"],
             entry["configuration"] is None or os.path.exists(entry["configuration"]),
+            entry["stays"],
         )
         for entry in module.params["daemons"]
     ]
@@ -467,7 +491,7 @@ def main() -> None:
         problems += cluster_problems(cluster, port, handover)
         if port:
             problems += chat_problems(module, cluster, port, socket_folder)
-    problems += foreign(listeners, daemons, module.params["held"])
+    problems += foreign(listeners, daemons, module.params["held"]) + moved(listeners, daemons)
     if problems:
         module.fail_json(msg="\n\n".join([*problems, "Nothing was changed."]))
     module.exit_json(
@@ -502,7 +526,12 @@ def cluster_problems(cluster: Mapping[str, Any], port: int, handover: bool) -> l
             f"PostgreSQL would be handed over to {cluster['unit']}, by a restart, which "
             "postgresql_allow_restart forbids. Allow it (common_allow_restart) for this run."
         )
-    if port not in (0, cluster["port"]) and not cluster["allow_restart"]:
+    if port not in (0, cluster["port"]) and cluster["copied"] and not handover:
+        problems.append(
+            f"PostgreSQL listens on {port}, where the other hosts reach it, and not on {cluster['port']}. "
+            f"In a cluster it keeps its port: common_postgresql_port: {port}."
+        )
+    elif port not in (0, cluster["port"]) and not cluster["allow_restart"]:
         problems.append(
             f"PostgreSQL listens on port {port} and would move to {cluster['port']} only by a restart, which "
             "postgresql_allow_restart forbids. Allow it (common_allow_restart), or keep "

@@ -129,6 +129,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible.module_utils.owned_files import try_out
+from ansible.module_utils.redis_replicas import refuses_password
 
 try:
     import redis
@@ -302,10 +303,7 @@ def _bring(
             current_users = users("\n".join(str(line) for line in client.acl_list()))
             break
         except redis.exceptions.RedisError as error:
-            # Debian 12's redis-py has no class for that answer.
-            if not (
-                isinstance(error, redis.exceptions.AuthenticationError) or str(error).startswith("WRONGPASS")
-            ):
+            if not refuses_password(error):
                 module.fail_json(msg=f"{instance['socket']}: {error}")
     else:
         # The file has a newer password than the process.

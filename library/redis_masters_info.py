@@ -9,7 +9,8 @@ module: redis_masters_info
 short_description: Who is Redis's master, as Sentinels and a host's own instances see it
 description:
   - Asks every Sentinel, and the host's own instances or, where one does not run, the file that Redis keeps
-    its place in. The filter C(redis_masters) makes one decision of what all hosts say.
+    its place in. Fails where one that runs knows the user by none of the passwords. The filter
+    C(redis_masters) makes one decision of what all hosts say.
 options:
   instances:
     description: The host's instances.
@@ -107,7 +108,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.redis_replicas import HAS_REDIS, by_socket, by_tls, replication
+from ansible.module_utils.redis_replicas import (
+    HAS_REDIS,
+    ask,
+    by_socket,
+    by_tls,
+    refuses_password,
+    replication,
+)
 
 if HAS_REDIS:
     import redis
@@ -158,12 +166,20 @@ def main() -> None:
     options = module.params
     names = [instance["name"] for instance in options["instances"]]
     known = {address: _asked(options, address, names) for address in options["sentinels"]}
+    seen = {}
+    for instance in options["instances"]:
+        try:
+            seen[instance["name"]] = {"port": instance["port"], **_own(options, instance)}
+        except PermissionError:
+            user = options["username"]
+            module.fail_json(
+                msg=f"Redis {instance['name']} knows {user} by another password than the vault has. Nothing "
+                f"of Redis was changed. Say which, redis_previous_passwords: {{{user}: the old one}}, and "
+                "run again."
+            )
     module.exit_json(
         sentinels={address: answer for address, answer in known.items() if answer is not None},
-        instances={
-            instance["name"]: {"port": instance["port"], **_own(options, instance)}
-            for instance in options["instances"]
-        },
+        instances=seen,
     )
 
 
@@ -183,14 +199,21 @@ def _asked(options: Mapping[str, Any], address: str, names: list[str]) -> dict[s
 
 
 def _own(options: Mapping[str, Any], instance: Mapping[str, str]) -> dict[str, Any]:
-    """What the instance copies from, and whether it has data."""
-    for password in options["passwords"] if HAS_REDIS else []:
+    """What the instance copies from, and whether it has data. Raises PermissionError for its passwords."""
+
+    def connect(password: str) -> Any:
+        return by_socket(instance["socket"], options["username"], password)
+
+    def look(client: Any) -> dict[str, Any]:
+        return {"copies": replication(client).get("master_host", ""), "data": client.dbsize() > 0}
+
+    if HAS_REDIS:
         try:
-            with by_socket(instance["socket"], options["username"], password) as client:
-                seen = replication(client)
-                return {"copies": seen.get("master_host", ""), "data": client.dbsize() > 0}
-        except redis.exceptions.RedisError:
-            continue
+            found: dict[str, Any] = ask(connect, options["passwords"], look)
+            return found
+        except redis.exceptions.RedisError as error:
+            if refuses_password(error):
+                raise PermissionError from error
     copies = ""
     if os.path.exists(instance["main"]):
         with open(instance["main"], encoding="utf-8") as file:

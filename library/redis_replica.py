@@ -24,9 +24,10 @@ options:
     description: An ACL user of the instance, and of Sentinel for O(hand_over), with all rights.
     type: str
     required: true
-  password:
-    description: Its password.
-    type: str
+  passwords:
+    description: Its password, and perhaps an older one.
+    type: list
+    elements: str
     required: true
   address:
     description: The instance's own address.
@@ -74,7 +75,7 @@ EXAMPLES = r"""
     name: sessions
     socket: /run/redis-sessions/redis.sock
     username: chat_admin
-    password: "{{ redis_chat_admin_password }}"
+    passwords: ["{{ redis_chat_admin_password }}"]
     address: 192.0.2.12
     port: 6380
     master: 192.0.2.11
@@ -94,6 +95,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible.module_utils.redis_replicas import (
     HAS_REDIS,
+    ask,
     await_,
     by_socket,
     by_tls,
@@ -152,7 +154,7 @@ def main() -> None:
             "name": text,
             "socket": {"type": "path", "required": True},
             "username": text,
-            "password": {"type": "str", "required": True, "no_log": True},
+            "passwords": {"type": "list", "elements": "str", "required": True, "no_log": True},
             "address": text,
             "port": {"type": "int", "required": True},
             "master": {"type": "str", "default": ""},
@@ -169,10 +171,15 @@ def main() -> None:
         module.exit_json(changed=False, role="")  # its start is announced
     if not HAS_REDIS:
         module.fail_json(msg=missing_required_lib("redis"))
+
+    def connect(password: str) -> Any:
+        return by_socket(options["socket"], options["username"], password)
+
+    def bring(client: Any) -> tuple[bool, str]:
+        return _keep(module, client), replication(client)["role"]
+
     try:
-        with by_socket(options["socket"], options["username"], options["password"]) as client:
-            changed = _keep(module, client)
-            role = replication(client)["role"]
+        changed, role = ask(connect, options["passwords"], bring)
     except redis.exceptions.RedisError as error:
         module.fail_json(msg=f"{options['socket']}: {error}")
     module.exit_json(changed=changed, role=role)
@@ -211,9 +218,14 @@ def _hand_over(module: AnsibleModule, client: Any) -> None:
     options, said, asked = module.params, "there is no Sentinel", ""
 
     def sentinel(address: str, *words: str) -> Any:
-        login = (options["username"], options["password"], options["ca"])
-        with by_tls(address, options["sentinel_port"], *login) as connection:
-            return connection.execute_command("SENTINEL", *words, options["name"])
+        def connect(password: str) -> Any:
+            return by_tls(address, options["sentinel_port"], options["username"], password, options["ca"])
+
+        return ask(
+            connect,
+            options["passwords"],
+            lambda client: client.execute_command("SENTINEL", *words, options["name"]),
+        )
 
     def ready() -> bool:
         """Whether a Sentinel would choose a replica; one that was just restarted it has yet to see."""

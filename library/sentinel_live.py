@@ -86,7 +86,7 @@ from contextlib import suppress
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible.module_utils.redis_replicas import HAS_REDIS, by_socket, pairs
+from ansible.module_utils.redis_replicas import HAS_REDIS, ask, by_socket, pairs
 
 if HAS_REDIS:
     import redis
@@ -140,18 +140,14 @@ def main() -> None:
         module.exit_json(changed=False, set=[])  # its start is announced
     if not HAS_REDIS:
         module.fail_json(msg=missing_required_lib("redis"))
-    said = "no password"
-    for password in options["passwords"]:
-        try:
-            with by_socket(options["socket"], options["username"], password) as client:
-                changes = _bring(module, client)
-            break
-        except redis.exceptions.RedisError as error:
-            said = str(error)
-            if "WRONGPASS" not in said and not isinstance(error, redis.exceptions.AuthenticationError):
-                module.fail_json(msg=f"{options['socket']}: {said}")
-    else:
-        module.fail_json(msg=f"{options['socket']}: {said}")
+
+    def connect(password: str) -> Any:
+        return by_socket(options["socket"], options["username"], password)
+
+    try:
+        changes = ask(connect, options["passwords"], lambda client: _bring(module, client))
+    except redis.exceptions.RedisError as error:
+        module.fail_json(msg=f"{options['socket']}: {error}")
     module.exit_json(
         changed=bool(changes),
         set=sorted(changes),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 try:
     import redis
@@ -15,6 +15,7 @@ except ImportError:
 else:
     HAS_REDIS = True
 
+Answer = TypeVar("Answer")
 ANSWER_S = 3  # a host that is gone does not answer at all
 
 
@@ -44,6 +45,25 @@ def by_tls(address: str, port: int, username: str, password: str, ca: str) -> An
         socket_timeout=ANSWER_S,
         retry=Retry(NoBackoff(), 0),
     )
+
+
+def refuses_password(error: Exception) -> bool:
+    """Whether a server knows the user by another password; Debian 12's redis-py has no class for that."""
+    return isinstance(error, redis.exceptions.AuthenticationError) or "WRONGPASS" in str(error)
+
+
+def ask(connect: Callable[[str], Any], passwords: Sequence[str], question: Callable[[Any], Answer]) -> Answer:
+    """What is answered to the first of the passwords that the server knows. Raises redis.RedisError."""
+    *others, last = passwords
+    for password in others:
+        try:
+            with connect(password) as client:
+                return question(client)
+        except redis.exceptions.RedisError as error:
+            if not refuses_password(error):
+                raise
+    with connect(last) as client:
+        return question(client)
 
 
 def pairs(answer: Sequence[Any] | Mapping[Any, Any]) -> dict[str, str]:

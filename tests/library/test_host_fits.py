@@ -11,6 +11,7 @@ from library.host_fits import (
     Daemon,
     Listener,
     checksums,
+    cluster_problems,
     data_directory,
     database_file,
     differing,
@@ -19,6 +20,7 @@ from library.host_fits import (
     has_watchdog,
     listeners_of,
     misfit,
+    moved,
     place_problems,
     properties_of,
     running_server,
@@ -214,6 +216,51 @@ def test_unit_of_a_process(cgroup, unit):
 )
 def test_foreign_daemon_is_named(listener, named):
     said = foreign([listener], [REDIS, PGBOUNCER], held=["redis-server.service"])
+    assert [named in text for text in said] == ([True] if named else [])
+
+
+@pytest.mark.parametrize(
+    ("stays", "ports", "refused"),
+    [
+        (True, [6380], False),
+        (True, [6390], True),
+        (False, [6390], False),
+        (True, [], False),  # it does not run
+    ],
+)
+def test_daemon_that_others_reach_keeps_its_port(stays, ports, refused):
+    daemon = Daemon(REDIS.unit, 6380, REDIS.variable, stays=stays)
+    said = moved([Listener(port, "redis-server", 1, REDIS.unit) for port in ports], [daemon])
+    assert ["6390, where the other hosts" in text for text in said] == ([True] if refused else [])
+    assert moved([Listener(6390, "redis-server", 1, REDIS.unit)], [REDIS]) == []
+
+
+def test_one_of_several_ports_may_not_move_either():
+    etcd = [Daemon("etcd.service", port, "etcd_peer_port", stays=True) for port in (2379, 2390)]
+    (said,) = moved([Listener(port, "etcd", 1, "etcd.service") for port in (2379, 2380)], etcd)
+    assert "2379, 2380" in said
+    assert "not on 2390" in said
+
+
+@pytest.mark.parametrize(
+    ("copied", "handover", "allowed", "named"),
+    [
+        (False, False, True, ""),
+        (False, False, False, "postgresql_allow_restart"),
+        (True, True, True, ""),
+        (True, False, True, "keeps its port"),
+        (True, False, False, "keeps its port"),
+    ],
+)
+def test_port_of_postgresql_moves_by_a_restart_and_in_a_cluster_never(
+    folder, copied, handover, allowed, named
+):
+    cluster = {
+        "version": "17", "data_folder": str(folder), "config_folder": str(folder), "encoding": "UTF8",
+        "locale": "C.UTF-8", "port": 5433, "allow_restart": allowed, "unit": "patroni.service",
+        "copied": copied,
+    }  # fmt: skip
+    said = cluster_problems(cluster, 5432, handover)
     assert [named in text for text in said] == ([True] if named else [])
 
 

@@ -6,6 +6,7 @@ import pytest
 import redis
 
 from filter_plugins.redis_acl import sentinel_acl
+from library import redis_masters_info
 from library.redis_masters_info import stored, written_master
 from library.redis_replica import caught_up, eligible, has_data, in_place, to_follow
 from library.sentinel_live import _shown, differences, users, written
@@ -39,6 +40,47 @@ def test_users_are_compared_in_whatever_order_their_rules_are(version, known):
     assert ("+client|setinfo" in text) == known
     assert users(text)["default"] == ("-@all", "off", "resetchannels", "sanitize-payload")
     assert users(text.replace("default off", "default on")) != users(text)
+
+
+class Server:
+    """A Redis that knows one password, or does not answer at all."""
+
+    def __init__(self, known: str, given: str) -> None:
+        self._known, self._given = known, given
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def info(self, _section):
+        if not self._known:
+            raise redis.exceptions.ConnectionError("nobody there")
+        if self._known != self._given:
+            raise redis.exceptions.ResponseError("WRONGPASS invalid username-password pair")
+        return {"role": "slave", "master_host": "192.0.2.2"}
+
+    def dbsize(self):
+        return 3
+
+
+@pytest.mark.parametrize("known", ["new", "old"])
+def test_password_that_the_server_knows_is_found(known, monkeypatch):
+    monkeypatch.setattr(redis_masters_info, "by_socket", lambda _socket, _user, given: Server(known, given))
+    options = {"username": "chat_admin", "passwords": ["new", "old"]}
+    assert redis_masters_info._own(options, {"socket": "/x"}) == {"copies": "192.0.2.2", "data": True}
+
+
+def test_server_that_knows_no_password_is_no_server_that_is_down(monkeypatch, tmp_path):
+    known = "another"
+    monkeypatch.setattr(redis_masters_info, "by_socket", lambda _socket, _user, given: Server(known, given))
+    options = {"username": "chat_admin", "passwords": ["new", "old"]}
+    instance = {"socket": "/x", "main": str(tmp_path / "x.conf"), "data": str(tmp_path)}
+    with pytest.raises(PermissionError):
+        redis_masters_info._own(options, instance)
+    known = ""
+    assert redis_masters_info._own(options, instance) == {"copies": "", "data": False}
 
 
 def test_two_passwords_of_a_user_may_be_good():
