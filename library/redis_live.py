@@ -233,6 +233,12 @@ def users(listed: str) -> dict[str, str]:
     return lines
 
 
+def full(settings: Mapping[str, str], used: int) -> bool:
+    """Whether an instance that holds `used` bytes would refuse every write with these settings."""
+    limit = int(settings.get("maxmemory", "0"))
+    return settings.get("maxmemory-policy") == "noeviction" and 0 < limit <= used
+
+
 def serves_another(port: str, certificate: str) -> bool:
     """Whether the instance on this host's `port` serves another certificate than the first in the file."""
     try:
@@ -341,6 +347,16 @@ def _bring(
     )
     if report_only:
         live, names = {}, []
+    try:
+        used = int(client.info("memory")["used_memory"]) if "maxmemory" in live else 0
+    except redis.exceptions.RedisError as error:
+        module.fail_json(msg=f"{instance['socket']}: {error}")
+    if used and full(wanted, used):
+        module.fail_json(
+            msg=f"Redis {instance['name']} holds {used} bytes: with a maxmemory of {wanted['maxmemory']} it "
+            "would refuse every write from now on, as it evicts nothing. It was left as it runs. Set "
+            f"redis_instances.{instance['name']}.maxmemory_mb higher, and run again."
+        )
     if not module.check_mode:
         try:
             for name in live:

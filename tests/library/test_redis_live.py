@@ -5,12 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 
 import ansible.module_utils
+import pytest
 
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
 
-from library.redis_live import differences, settings_in, users  # noqa: E402  they import from module_utils
+from library.redis_live import differences, full, settings_in, users  # noqa: E402  from module_utils
 
 HASH = "#" + "ab" * 32
+
+
+@pytest.mark.parametrize(
+    ("limit", "policy", "refuses"),
+    [
+        ("999", "noeviction", True),
+        ("1001", "noeviction", False),
+        ("0", "noeviction", False),  # no limit
+        ("999", "allkeys-lru", False),
+    ],
+)
+def test_instance_that_holds_more_than_it_may_refuses_writes(limit, policy, refuses):
+    assert full({"maxmemory": limit, "maxmemory-policy": policy}, 1000) is refuses
 
 
 def test_equal_settings_are_no_difference():
