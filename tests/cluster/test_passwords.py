@@ -20,6 +20,7 @@ MEMBERS = (
     "vault_redis_chat_replica_password",
     "vault_redis_chat_sentinel_password",
 )
+WRITTEN = "patroni : Write Patroni's configuration"
 
 pytestmark = pytest.mark.tier
 
@@ -38,7 +39,7 @@ def test_members_passwords_change_and_nobody_waits(
         forth = environment.play("-e", f"@{variables}")
         assert forth.code == 0, forth.failures()
         for host in environment.hosts:
-            assert plan.changed_tasks(host) == forth.changed_tasks(host) > {"Write Patroni's configuration"}
+            assert plan.changed_tasks(host) == forth.changed_tasks(host) > {WRITTEN}
         cluster.await_whole()
         rows.flows()
         tokens.flows()
