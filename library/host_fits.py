@@ -314,16 +314,23 @@ def foreign(listeners: Iterable[Listener], daemons: Sequence[Daemon], held: Sequ
 
 
 def moved(listeners: Iterable[Listener], daemons: Sequence[Daemon]) -> list[str]:
-    """Why daemons that run cannot have the ports that are wanted: a text for each."""
-    ports: dict[str, set[int]] = {}
+    """Why daemons that run cannot have the ports that are wanted: a text for each.
+
+    A port that nobody listens on has not moved as long as its unit has no other: a unit may have several,
+    as PostgreSQL's outlives a Patroni that was killed.
+    """
+    others: dict[str, set[int]] = {}
+    served = set()
     for listener in listeners:
-        ports.setdefault(listener.unit, set()).add(listener.port)
+        served.add((listener.unit, listener.port))
+        if not any((daemon.unit, daemon.port) == (listener.unit, listener.port) for daemon in daemons):
+            others.setdefault(listener.unit, set()).add(listener.port)
     return [
-        f"{daemon.unit} listens on {', '.join(map(str, sorted(ports[daemon.unit])))}, where the other hosts "
+        f"{daemon.unit} listens on {', '.join(map(str, sorted(others[daemon.unit])))}, where the other hosts "
         f"reach it, and not on {daemon.port}. In a cluster a daemon keeps its port: put {daemon.variable} "
         "back."
         for daemon in daemons
-        if daemon.stays and daemon.ours and daemon.port not in ports.get(daemon.unit, {daemon.port})
+        if daemon.stays and daemon.ours and daemon.unit in others and (daemon.unit, daemon.port) not in served
     ]
 
 

@@ -25,7 +25,7 @@ WRITTEN = "patroni : Write Patroni's configuration"
 pytestmark = pytest.mark.tier
 
 
-def test_members_passwords_change_and_nobody_waits(
+def test_members_passwords_change_without_a_failover(
     whole: tuple[Environment, Cluster], tmp_path: Path
 ) -> None:
     environment, cluster = whole
