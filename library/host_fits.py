@@ -10,6 +10,7 @@ short_description: Refuse a host that holds something else where the services go
 description:
   - Looks for a PostgreSQL cluster, adopts the one that fits and fails where one does not, with what was
     expected and what was found; and for daemons that are not the play's own on its ports or in its units.
+  - Fails where Patroni is paused.
   - Reads the cluster's files, so it works on a stopped server and on a host without PostgreSQL's packages.
   - Changes nothing. A host that is bare, or that the play has provided, passes.
 options:
@@ -142,6 +143,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.patroni_members import PAUSED
 
 PROVIDERS = {"c": "libc", "i": "icu", "b": "builtin"}
 ENCODINGS = {0: "SQL_ASCII", 1: "EUC_JP", 6: "UTF8", 8: "LATIN1", 9: "LATIN2", 16: "LATIN9"}
@@ -334,6 +336,13 @@ def moved(listeners: Iterable[Listener], daemons: Sequence[Daemon]) -> list[str]
     ]
 
 
+def pause_problems(folder: str, listeners: Iterable[Listener]) -> list[str]:
+    """Why a cluster is left alone: Patroni runs, and keeps a record beside the data that it is paused."""
+    runs = any(listener.process == "patroni" for listener in listeners)
+    paused = json.loads(text(f"{folder}/patroni.dynamic.json") or "{}").get("pause")
+    return [PAUSED] if runs and paused else []
+
+
 def doubled(daemons: Sequence[Daemon]) -> list[str]:
     """Why the daemons' ports cannot all be served: nothing, or one text."""
     ports = sorted(daemon.port for daemon in daemons)
@@ -495,7 +504,9 @@ def main() -> None:
         port, socket_folder, pid = running_server(cluster["data_folder"])
         handover = port != 0 and unit_in(text(f"/proc/{pid}/cgroup")) != cluster["unit"]
         listeners = [listener for listener in listeners if listener.pid != pid or not handover]
-        problems += cluster_problems(cluster, port, handover)
+        problems += cluster_problems(cluster, port, handover) + pause_problems(
+            cluster["data_folder"], listeners
+        )
         if port:
             problems += chat_problems(module, cluster, port, socket_folder)
     problems += foreign(listeners, daemons, module.params["held"]) + moved(listeners, daemons)

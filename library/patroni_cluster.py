@@ -95,7 +95,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible.module_utils.patroni_members import HAS_PATRONI, Members, PatroniError
+from ansible.module_utils.patroni_members import HAS_PATRONI, PAUSED, Members, PatroniError
 
 SYNCHRONOUS = ("synchronous_mode", "synchronous_mode_strict")
 
@@ -151,13 +151,10 @@ def main() -> None:
                     "one member. Stop Patroni there (systemctl disable --now patroni), or name the new host "
                     "otherwise."
                 )
+        if (cluster.config or {}).get("pause"):
+            module.fail_json(msg=PAUSED)
         if wanted is None:
             wanted = cluster.config
-        elif (cluster.config or {}).get("pause"):
-            module.fail_json(
-                msg="Patroni is paused (patronictl pause): somebody works on the database, and a run would "
-                "end that. When they are done: patronictl -c /etc/patroni/config.yml resume, and run again."
-            )
         streaming = members.streaming() if cluster.leader else set()
         config = possible(wanted or {}, cluster.config, bool(streaming))
         changed = config != (cluster.config or {})

@@ -39,6 +39,10 @@ class Cluster:
 
 
 ETCD_S = 20
+PAUSED = (
+    "Patroni is paused (patronictl pause): somebody works on the database, and a run would end that. When "
+    "they are done: patronictl -c /etc/patroni/config.yml resume, and run again."
+)
 
 
 def _give_up(_signal: int, _frame: Any) -> None:

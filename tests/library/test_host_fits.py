@@ -21,6 +21,7 @@ from library.host_fits import (
     listeners_of,
     misfit,
     moved,
+    pause_problems,
     place_problems,
     properties_of,
     running_server,
@@ -271,6 +272,21 @@ def test_port_of_postgresql_moves_by_a_restart_and_in_a_cluster_never(
     }  # fmt: skip
     said = cluster_problems(cluster, 5432, handover)
     assert [named in text for text in said] == ([True] if named else [])
+
+
+@pytest.mark.parametrize(
+    ("record", "process", "refused"),
+    [
+        ('{"ttl": 20, "pause": true}', "patroni", True),
+        ('{"ttl": 20, "pause": true}', "postgres", False),  # Patroni is down, and its record may be old
+        ('{"ttl": 20}', "patroni", False),
+        ("", "patroni", False),
+    ],
+)
+def test_paused_cluster_is_left_alone(tmp_path, record, process, refused):
+    (tmp_path / "patroni.dynamic.json").write_text(record)
+    said = pause_problems(str(tmp_path), [Listener(8008, process, 1, "patroni.service")])
+    assert ["patronictl pause" in text for text in said] == ([True] if refused else [])
 
 
 def test_port_that_two_daemons_want_is_named():

@@ -118,6 +118,9 @@ def test_paused_cluster_is_left_alone(
     monkeypatch.setattr(patroni_cluster, "Members", lambda _file: Paused())
     said = []
     for Paused.paused in (True, False):
-        said.append(plan(patroni_cluster, file=__file__, config={"ttl": 20}))
-    assert "Patroni is paused" in said[0]["msg"]
-    assert said[1]["changed"]
+        said += [
+            plan(patroni_cluster, file=__file__),
+            plan(patroni_cluster, file=__file__, config={"ttl": 20}),
+        ]
+    assert ["Patroni is paused" in answer.get("msg", "") for answer in said] == [True, True, False, False]
+    assert [answer["changed"] for answer in said[2:]] == [False, True]
