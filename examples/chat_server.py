@@ -43,10 +43,10 @@ def refusal(error: Exception) -> dict[str, Any]:
 
 
 class Chat(socketio.AsyncNamespace):  # type: ignore[misc]  # python-socketio has no types
-    def __init__(self, pools: AsyncPools, access: SecretBytes, refresh: SecretBytes) -> None:
+    def __init__(self, pools: AsyncPools, replicas: int, access: SecretBytes, refresh: SecretBytes) -> None:
         super().__init__("/")
         self.pools, self.access = pools, AccessTokens({"1": access}, "1")
-        self.tokens = AsyncRefreshTokens(pools.sessions, [refresh])
+        self.tokens = AsyncRefreshTokens(pools.sessions, [refresh], replicas=replicas)
         self.presence, self.typing = AsyncPresence(pools.realtime), AsyncTypingStatus(pools.realtime)
         self.sockets: dict[str, AccessToken] = {}  # of this process
         self.events = {on: validate_call(getattr(self, on)) for on in dir(self) if on.startswith("on_")}
@@ -137,7 +137,7 @@ async def main(port: int) -> None:
     manager = async_redis_manager(**settings.socketio())
     server = socketio.AsyncServer(async_mode="asgi", client_manager=manager, transports=["websocket"])
     async with AsyncPools(settings) as pools:
-        server.register_namespace(chat := Chat(pools, *keys))
+        server.register_namespace(chat := Chat(pools, settings.redis_sessions_replicas, *keys))
         background = asyncio.gather(chat.keep_present(), chat.tell_changes())
         await uvicorn.Server(uvicorn.Config(socketio.ASGIApp(server), port=port)).serve()  # until SIGTERM
         background.cancel()

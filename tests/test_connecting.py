@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from mypy import api
 
 from chatdata.settings import CLIENT, Settings
 
@@ -41,6 +42,20 @@ def test_limit_is_the_default(seconds, variable):
 def test_sizes_are_the_defaults():
     assert f"({PROCESSES} x {POOL})" in PAGE
     assert f"`pgbouncer_max_client_conn` ({CLIENTS})" in PAGE
+
+
+def test_sample_with_chatdata_fits_its_signatures(tmp_path):
+    sample = re.findall(r"```py\n(.*?)```", PAGE, re.DOTALL)[0]
+    imports, _, rest = sample.partition("\n\n")
+    names = "key: SecretBytes, room_id: UUID, user_id: UUID, id: UUID"
+    body = "\n".join(f"    {line}" for line in rest.splitlines())
+    file = tmp_path / "sample.py"
+    file.write_text(
+        f"from uuid import UUID\nfrom pydantic import SecretBytes\n{imports}\n"
+        f"async def sample({names}) -> None:\n{body}\n"
+    )
+    out, _errors, code = api.run(["--config-file", str(PROJECT / "pyproject.toml"), str(file)])
+    assert code == 0, out
 
 
 def test_page_names_what_application_hosts_are_told():

@@ -197,7 +197,7 @@ def refresh(variables: dict[str, Any], user: UUID, calls: int) -> Comparison:
         password=variables["vault_redis_chat_app_sessions_password"], ssl=True, ssl_ca_certs=variables["ca"],
     )  # fmt: skip
     keys = [SecretBytes(os.urandom(32))]
-    store, tokens = RefreshTokens(client, keys, ttl_s=600), RefreshTokenKeys(keys)
+    store, tokens = RefreshTokens(client, keys, replicas=0, ttl_s=600), RefreshTokenKeys(keys)
     ours, token, sha = store.issue(user, "phone"), store.issue(user, "desk"), Script.load("rotate").sha
     newest = f"refresh_token:{user}"
     names = [newest, f"{newest}:sessions", f"{newest}:session:{token.session_id}"]

@@ -36,8 +36,8 @@ class AsyncRefreshTokens:
     chatdata.tokens.RefreshTokenKeys.
 
     `keys`: server keys of at least 32 bytes, the one that makes tokens first.
-    `replicas`: a token is handed out only when so many replicas have it, within `replicas_timeout_s`; 0 asks
-    none.
+    `replicas`: a token is handed out only when so many replicas have it, within `replicas_timeout_s`:
+    Settings.redis_sessions_replicas, or 0, which asks none.
     Every method raises Unavailable or Timeout where Redis cannot be reached; what was under way may have
     happened, and may be repeated: within the grace, `rotate` then gives the same token.
     """
@@ -47,10 +47,10 @@ class AsyncRefreshTokens:
         redis: AsyncRedis,
         keys: Sequence[SecretBytes],
         *,
+        replicas: int,
+        replicas_timeout_s: float = 1,
         ttl_s: float = WEEK_S,
         grace_s: float = 10,
-        replicas: int = 0,
-        replicas_timeout_s: float = 1,
     ) -> None:
         self._redis = redis
         self._keys = RefreshTokenKeys(keys)

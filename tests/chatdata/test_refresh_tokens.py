@@ -23,7 +23,7 @@ def make(stores):
 
     def made(*keys, size=5, **options):
         client = stores.client("tokens", size=size)
-        return stores.make("RefreshTokens", client, keys or [KEY], **{"ttl_s": 60} | options)
+        return stores.make("RefreshTokens", client, keys or [KEY], **{"ttl_s": 60, "replicas": 0} | options)
 
     return made
 
@@ -287,7 +287,7 @@ def test_restart_in_mid_traffic_gives_typed_errors_and_then_the_session_goes_on(
 
 def test_refused_command_is_no_outage(stores):
     client = stores.client("presence")
-    store = stores.make("RefreshTokens", client, [KEY])
+    store = stores.make("RefreshTokens", client, [KEY], replicas=0)
     with pytest.raises(ChatDataError) as caught:
         store.issue(uuid4(), "phone")
     assert not isinstance(caught.value, Unavailable)
