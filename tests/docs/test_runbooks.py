@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ..cluster.conftest import described
+
 PROJECT = Path(__file__).parents[2]
 INVENTORY = "molecule/cluster/inventory"
 RUNBOOKS = PROJECT / "docs/runbooks"
@@ -53,12 +55,19 @@ def test_inventory_of_a_new_cluster_has_three_hosts_in_each_group(tmp_path: Path
     assert {name: len(group["hosts"]) for name, group in groups.items()} == dict.fromkeys(services, 3)
 
 
-def follow(page: Path, part: str = "", inventory: str = INVENTORY) -> None:
-    """Do what the page, or one part of it, says. Neither may a command fail, nor a plan change something."""
+def follow(
+    page: Path, part: str = "", inventory: str = INVENTORY, names: tuple[tuple[str, str], ...] = ()
+) -> None:
+    """Do what the page, or one part of it, says, with `names` of ours in place of its own.
+
+    Neither may a command fail, nor a plan change something.
+    """
     text = page.read_text().partition(f"\n## {part}\n")[2].partition("\n## ")[0] if part else page.read_text()
     environment = os.environ | {"ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
     for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL):
         commands = re.sub(r"\bproduction\b", inventory, block)
+        for named, ours in names:
+            commands = commands.replace(named, ours)
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", commands],
             cwd=PROJECT, env=environment, text=True, check=False,
@@ -76,4 +85,9 @@ def follow(page: Path, part: str = "", inventory: str = INVENTORY) -> None:
     "page", [page for page in PAGES if page.stem not in FOLLOWED_ELSEWHERE], ids=lambda page: page.stem
 )
 def test_commands_do_what_the_page_says(page: Path) -> None:
-    follow(page)
+    _environment, cluster = described(PROJECT / INVENTORY)
+    before = cluster.primary()
+    (copy, *_) = (host.name for host in cluster.members("postgresql") if host is not before)
+    follow(page, names=(("copy=node2", f"copy={copy}"),))
+    cluster.await_whole()
+    assert (cluster.primary() is not before) == (page.stem == "switchover")

@@ -42,7 +42,7 @@ def sessions_master(cluster: Cluster) -> Host:
 class Fault:
     """A fault of the host that `target` finds; it lasts until writes flow again, for `lasts_s` at least.
 
-    Nobody takes over where `stays` is true.
+    Somebody else takes over where `moves` is true, and nobody where `stays` is.
     """
 
     begin: Act
@@ -50,8 +50,11 @@ class Fault:
     target: Callable[[Cluster], Host] = primary
     lasts_s: float = 3
     stays: bool = False
+    moves: bool = False
     # What stands while it happens; set up before the clients write, and taken down after them.
     scene: Callable[[Cluster, Host], AbstractContextManager[None]] = as_it_is
+    # What is to be seen on the host when all is whole again.
+    after: Act = nothing
 
 
 def kill_host(_cluster: Cluster, host: Host) -> None:
@@ -102,6 +105,25 @@ def cut_from_peers(cluster: Cluster, host: Host) -> None:
     """Its clients still reach it; the other hosts of the cluster do not."""
     peers = ", ".join(other.address for other in cluster.hosts if other is not host)
     _drop(host, f"ip saddr {{ {peers} }} drop", f"ip daddr {{ {peers} }} drop")
+
+
+def cut_from_all(_cluster: Cluster, host: Host) -> None:
+    """From its clients too; SSH is left, to mend it."""
+    address = host.address
+    _drop(
+        host,
+        "tcp dport 22 accept",
+        "tcp sport 22 accept",
+        f"ip saddr {address} ip daddr {address} accept",
+        "ip daddr != 127.0.0.0/8 drop",
+    )
+
+
+def see_rewound(_cluster: Cluster, host: Host) -> None:
+    """It came back by pg_rewind, not by a copy of all there is."""
+    said = host.run("journalctl --quiet --output cat --unit patroni --since '-10 minutes'")
+    assert "pg_rewind exit code=0" in said, said[-2000:]
+    assert "replica has been created using" not in said, said[-2000:]
 
 
 def cut_from_etcd(_cluster: Cluster, host: Host) -> None:
@@ -213,7 +235,7 @@ def fill_wal_volume(_cluster: Cluster, host: Host) -> None:
 
 def free_wal_volume(cluster: Cluster, _host: Host) -> None:
     """As the runbook says."""
-    for part in ("Check", "Act"):
+    for part in ("Check", "Act", "Confirm"):
         follow(PROJECT / "docs/runbooks/wal-volume-full.md", part, str(cluster.inventory))
 
 
@@ -234,8 +256,9 @@ def give_cores_back(cluster: Cluster, _host: Host) -> None:
         host.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'gameday'")
 
 
-def rolling_restart(cluster: Cluster, _host: Host) -> None:
-    """As if the units had changed."""
+def rolling_restart(cluster: Cluster, host: Host) -> None:
+    """As if the units had changed. The copies go first, and another one of them is primary then."""
+    former = host
     units = ["etcd", "patroni", "pgbouncer", "haproxy", "redis-server@", "redis-sentinel"]
     for host in cluster.hosts:
         host.run("touch -c " + " ".join(f"/etc/systemd/system/{unit}.service.d/chat.conf" for unit in units))
@@ -245,6 +268,8 @@ def rolling_restart(cluster: Cluster, _host: Host) -> None:
     run = environment.play("--check", playbook="playbooks/restart.yml")
     for host in cluster.hosts:
         assert "Nothing waits for a restart." in run.notice(host.name)
+    began = "stat --format %Y /proc/$(systemctl show --property MainPID --value patroni)"
+    assert max(cluster.members("postgresql"), key=lambda member: int(member.run(began))) is former
 
 
 def reboot_all(cluster: Cluster, _host: Host) -> None:
@@ -260,23 +285,24 @@ def reboot_all(cluster: Cluster, _host: Host) -> None:
 
 
 FAULTS = {
-    "kill_host": Fault(kill_host, start_host),
+    "kill_host": Fault(kill_host, start_host, moves=True),
     "kill_postmaster": Fault(kill_postmaster),
-    "freeze_host": Fault(freeze_host, thaw_host),
+    "freeze_host": Fault(freeze_host, thaw_host, moves=True),
     "stop_patroni": Fault(stop_patroni, lasts_s=25),
     "kill_patroni": Fault(kill_patroni, lasts_s=10),
-    "cut_from_etcd": Fault(cut_from_etcd, join, lasts_s=40),
-    "cut_from_peers": Fault(cut_from_peers, join, lasts_s=30),
-    "lose_etcd_quorum": Fault(stop_etcd_of_others, start_etcd_of_others, lasts_s=40),
+    "cut_from_etcd": Fault(cut_from_etcd, join, lasts_s=40, stays=True),
+    "cut_from_peers": Fault(cut_from_peers, join, lasts_s=30, moves=True, after=see_rewound),
+    "cut_from_all": Fault(cut_from_all, join, lasts_s=30, moves=True),
+    "lose_etcd_quorum": Fault(stop_etcd_of_others, start_etcd_of_others, lasts_s=40, stays=True),
     "kill_standby": Fault(kill_host, start_host, target=Cluster.synchronous),
-    "wal_volume_full": Fault(fill_wal_volume, free_wal_volume, scene=small_wal_volume),
+    "wal_volume_full": Fault(fill_wal_volume, free_wal_volume, scene=small_wal_volume, moves=True),
     "all_cores_taken": Fault(take_all_cores, give_cores_back, lasts_s=BUSY_S, stays=True),
-    "switchover": Fault(switchover),
-    "haproxy_reloaded": Fault(reload_haproxy_and_hand_over),
-    "rolling_restart": Fault(rolling_restart),
+    "switchover": Fault(switchover, moves=True),
+    "haproxy_reloaded": Fault(reload_haproxy_and_hand_over, moves=True),
+    "rolling_restart": Fault(rolling_restart, moves=True),
     "reboot_all": Fault(reboot_all),
-    "kill_redis_host": Fault(kill_host, start_host, target=sessions_master),
-    "kill_redis": Fault(kill_redis, target=sessions_master),
-    "freeze_redis_host": Fault(freeze_host, thaw_host, target=sessions_master),
-    "cut_redis_host": Fault(cut_from_peers, join, target=sessions_master, lasts_s=15),
+    "kill_redis_host": Fault(kill_host, start_host, target=sessions_master, moves=True),
+    "kill_redis": Fault(kill_redis, target=sessions_master, moves=True),
+    "freeze_redis_host": Fault(freeze_host, thaw_host, target=sessions_master, moves=True),
+    "cut_redis_host": Fault(cut_from_peers, join, target=sessions_master, lasts_s=15, moves=True),
 }

@@ -169,9 +169,12 @@ class Cluster:
 
     def _lacking_postgresql(self) -> str:
         copies = len(self.members("postgresql")) - 1
-        streaming = self.primary().psql("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'")
+        streaming = self.primary().psql(
+            "SELECT count(*) FROM pg_stat_replication JOIN pg_replication_slots ON active_pid = pid"
+            " WHERE state = 'streaming'"
+        )
         if int(streaming) != copies:
-            return f"{streaming} of {copies} copies of PostgreSQL stream"
+            return f"{streaming} of {copies} copies of PostgreSQL stream, each by its slot"
         self.synchronous()
         return ""
 

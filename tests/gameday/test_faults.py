@@ -15,7 +15,7 @@ import pytest
 
 from chatdata.settings import Settings
 
-from .faults import FAULTS, sessions_master
+from .faults import FAULTS
 from .nodes import Cluster
 from .writers import Rows, Tokens, twice
 
@@ -65,8 +65,9 @@ def test_nothing_is_lost(cluster: Cluster, settings: Settings, turn: int, name: 
         cluster.await_whole()  # while the clients still write: whoever comes back must not take any
         if fault.stays:
             assert cluster.reigns() == reigns
-        if fault.target is sessions_master:
-            assert cluster.redis_master("sessions") is not host
+        if fault.moves:
+            assert fault.target(cluster) is not host
+        fault.after(cluster, host)
     found = {
         "fault": name,
         "turn": turn,

@@ -105,6 +105,33 @@ def test_copy_is_never_restarted_as_the_primary_may_be(
     assert "node2 was left alone" in said["node2"]["msg"]
 
 
+@pytest.mark.parametrize(("answers", "refused"), [({}, False), ({"state": "running"}, True)])
+def test_second_host_of_a_members_name_is_refused_while_the_first_one_answers(
+    monkeypatch: pytest.MonkeyPatch,
+    plan: Callable[..., dict[str, Any]],
+    answers: dict[str, str],
+    refused: bool,
+) -> None:
+    class Taken(Streaming):
+        def look(self) -> SimpleNamespace:
+            return SimpleNamespace(
+                leader="node1", initialized=True, rest=REST, config={"ttl": 20}, retained=[]
+            )
+
+        def status(self, name: str) -> dict[str, str]:
+            assert name == "node1"
+            return answers
+
+    monkeypatch.setattr(patroni_cluster, "Members", lambda _file: Taken())
+    said = plan(
+        patroni_cluster,
+        file=__file__,
+        config={"ttl": 20},
+        addresses={"node1": "192.0.2.9", "node2": "2001:db8::2"},
+    )
+    assert ("two hosts of one name" in said.get("msg", "")) == refused
+
+
 def test_paused_cluster_is_left_alone(
     monkeypatch: pytest.MonkeyPatch, plan: Callable[..., dict[str, Any]]
 ) -> None:

@@ -12,6 +12,14 @@ from .test_security import LOGS
 
 HOSTS = ("node1", "node2", "node3")
 SENTINEL = "/run/sentinel/sentinel.sock"
+# The beginning of a script that shows the host's certificate if it is given an argument.
+CONTEXT = (
+    "import ssl, sys, urllib.error, urllib.request\n"
+    "context = ssl.create_default_context(cafile='/etc/ssl/certs/chat-ca.pem')\n"
+    "certificate = ('/etc/ssl/certs/chat.pem', '/etc/ssl/private/chat.key')\n"
+    "if len(sys.argv) > 1: context.load_cert_chain(*certificate)\n"
+)
+SHARED = "patronictl -c /etc/patroni/config.yml show-config"
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +70,15 @@ def test_etcd_and_patroni_let_nobody_in_without_a_certificate_and_a_password(clu
     assert "permission denied" in nobody or "user name is empty" in nobody
     bare = cluster.shell("node1", f"{etcd} --cacert /etc/ssl/certs/chat-ca.pem get / 2>&1 || true")
     assert "Unavailable" in bare or "deadline exceeded" in bare
+    peers = (
+        f"{CONTEXT}"
+        f"try: print(urllib.request.urlopen('https://{address}:2380/members', context=context).status)\n"
+        "except OSError as error: print(error)\n"
+    )
+    assert "certificate" in cluster.shell("node1", "python3 -", stdin=peers)
+    assert cluster.shell("node1", "python3 - certificate", stdin=peers) == "200"
     change = (
-        "import ssl, sys, urllib.error, urllib.request\n"
-        "context = ssl.create_default_context(cafile='/etc/ssl/certs/chat-ca.pem')\n"
-        "certificate = ('/etc/ssl/certs/chat.pem', '/etc/ssl/private/chat.key')\n"
-        "if len(sys.argv) > 1: context.load_cert_chain(*certificate)\n"
+        f"{CONTEXT}"
         f"request = urllib.request.Request('https://{address}:8008/restart', b'{{}}', method='POST')\n"
         "try: print(urllib.request.urlopen(request, context=context).status)\n"
         "except urllib.error.HTTPError as error: print(error.code)\n"
@@ -77,6 +89,7 @@ def test_etcd_and_patroni_let_nobody_in_without_a_certificate_and_a_password(clu
 
 def test_what_was_changed_by_hand_is_foretold_and_undone_by_one_run_at_a_time(cluster: Environment) -> None:
     first, second, third = HOSTS
+    shared = cluster.shell(second, SHARED)
     redis_cli(cluster, first, SENTINEL, "SENTINEL SET sessions quorum 1 down-after-milliseconds 60000")
     redis_cli(cluster, second, SENTINEL, "SENTINEL SET sessions auth-pass another")
     redis_cli(cluster, second, SENTINEL, "SENTINEL MONITOR stranger 192.0.2.1 6379 2")
@@ -85,7 +98,8 @@ def test_what_was_changed_by_hand_is_foretold_and_undone_by_one_run_at_a_time(cl
     cluster.shell(second, "echo '# by hand' >>/etc/patroni/config.yml")
     cluster.shell(
         first,
-        "patronictl -c /etc/patroni/config.yml edit-config --force -s ttl=45 -s maximum_lag_on_failover=7",
+        "patronictl -c /etc/patroni/config.yml edit-config --force -s ttl=45 -s maximum_lag_on_failover=7"
+        " -s primary_stop_timeout=7 -p deadlock_timeout=7s",
     )
     watch, bring = "Watch the masters", "Bring the running instances to what their files say"
     keep = "Keep what all members share, and ask who is primary"
@@ -105,7 +119,8 @@ def test_what_was_changed_by_hand_is_foretold_and_undone_by_one_run_at_a_time(cl
     said = redis_cli(cluster, first, SENTINEL, "SENTINEL MASTER sessions").split()
     assert said[said.index("quorum") + 1] == "2"
     assert said[said.index("down-after-milliseconds") + 1] == "1000"
-    assert "ttl: 20" in cluster.shell(second, "patronictl -c /etc/patroni/config.yml show-config")
+    assert "ttl: 20" in shared
+    assert cluster.shell(second, SHARED) == shared
 
     logs = {host: cluster.shell(host, LOGS) for host in HOSTS}
     plans = {host: plan.diff(host) for host in HOSTS}
