@@ -70,7 +70,8 @@ def test_host_that_was_lost_with_its_data_is_a_member_of_everything_again(
         assert plan.code == 0, plan.failures()
         shared = "Keep what all members share, and ask who is primary"
         assert shared not in {name.split(" : ")[-1] for name in plan.changed_tasks(lost.name)}
-        follow(RUNBOOKS / "node-lost.md", "Act", str(INVENTORY))
+        known = ((f"{INVENTORY}/known_hosts", f"{INVENTORY}/.state/known_hosts"),)
+        follow(RUNBOOKS / "node-lost.md", "Act", str(INVENTORY), (*known, ("203.0.113.11", lost.address)))
         rows.flows()
     cluster.await_whole()
     await_sentinels(cluster)
