@@ -22,7 +22,7 @@ test: ## everything that proves it: lint, unit tests, molecule
 	@$(MAKE) --no-print-directory molecule
 
 test-all: export CHAT_WHOLE = yes
-test-all: test ## the same with every fault of a game day, the runbooks, a cluster's beginning, on both Debians (two hours more)
+test-all: test ## the same with every fault of a game day, the runbooks, a cluster's beginning, on both Debians (some five hours more)
 	CHAT_RELEASE=bookworm molecule test --scenario-name cluster
 	for release in trixie bookworm; do \
 	  CHAT_RELEASE=$$release pytest --quiet --capture=no tests/cluster/test_adoption.py || exit 1; done
