@@ -292,6 +292,8 @@ FAULTS = {
     "kill_patroni": Fault(kill_patroni, lasts_s=10),
     "cut_from_etcd": Fault(cut_from_etcd, join, lasts_s=40, stays=True),
     "cut_from_peers": Fault(cut_from_peers, join, lasts_s=30, moves=True, after=see_rewound),
+    # It is back before its lease would have run out, and after another one was promoted.
+    "cut_from_peers_briefly": Fault(cut_from_peers, join, lasts_s=12, moves=True),
     "cut_from_all": Fault(cut_from_all, join, lasts_s=30, moves=True),
     "lose_etcd_quorum": Fault(stop_etcd_of_others, start_etcd_of_others, lasts_s=40, stays=True),
     "kill_standby": Fault(kill_host, start_host, target=Cluster.synchronous),

@@ -11,7 +11,10 @@ of these is primary itself, whether the old one is dead, frozen or cut off. So a
 nobody else, deletes the key, when all of these hold: etcd (a majority of it) still names it as one for
 which the primary waits; it gets no WAL; the primary's Patroni does not answer; and the primary has not
 renewed its key for longer than its loop takes, which it would if only the way between the two were broken.
-The deletion fails if the primary, or who waits for whom, has changed meanwhile. What remains: a client
+The deletion fails if the primary, or who waits for whom, has changed meanwhile. An old primary that is back
+while its lease lasts may hold its key for there still, by the word of its own host's etcd; it promotes itself
+only when it has written the synchronous state, by a comparison that fails since the new one wrote its own.
+What remains: a client
 that is cut off together with an old primary may read from it, and wait in vain for a write, until that
 one's own Patroni gives up (ttl at most); and a session that has switched synchronous_commit off is not
 protected, as in any failover.
