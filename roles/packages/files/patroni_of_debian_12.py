@@ -1,10 +1,11 @@
 #!/usr/bin/python3
-"""Patroni 3.0, made to take the primary's key only where it is free or still its own, as Patroni 4 does.
+"""Patroni 3.0.2, made to take the primary's key only where it is free or still its own, as 3.0.3 does.
 
 Patroni reads a member of etcd that may be behind, its own host's for one that is cut off, and goes on to
-renew its lease. Where that has run out it is granted another one, and 3.0 then puts the key without a
-condition. A former primary whose way to etcd comes back between the two thereby takes the key from the one
-that was promoted meanwhile, and promotes itself without what that one acknowledged.
+renew its lease. Where that has run out it is granted another one, and 3.0.2 then puts the key without a
+condition (mended by Patroni's pull requests 2689 and 2693). A former primary whose way to etcd comes back
+between the two thereby takes the key from the one that was promoted meanwhile, and promotes itself without
+what that one acknowledged.
 """
 
 from __future__ import annotations
