@@ -257,9 +257,8 @@ def give_cores_back(cluster: Cluster, _host: Host) -> None:
         host.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'gameday'")
 
 
-def rolling_restart(cluster: Cluster, host: Host) -> None:
-    """As if the units had changed. The copies go first, and another one of them is primary then."""
-    former = host
+def rolling_restart(cluster: Cluster, former: Host) -> None:
+    """As if the units had changed. The copies go first, and the former primary last."""
     units = ["etcd", "patroni", "pgbouncer", "haproxy", "redis-server@", "redis-sentinel"]
     for host in cluster.hosts:
         host.run("touch -c " + " ".join(f"/etc/systemd/system/{unit}.service.d/chat.conf" for unit in units))

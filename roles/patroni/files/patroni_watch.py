@@ -14,10 +14,9 @@ renewed its key for longer than its loop takes, which it would if only the way b
 The deletion fails if the primary, or who waits for whom, has changed meanwhile. An old primary that is back
 while its lease lasts may hold its key for there still, by the word of its own host's etcd; it promotes itself
 only when it has written the synchronous state, by a comparison that fails since the new one wrote its own.
-What remains: a client
-that is cut off together with an old primary may read from it, and wait in vain for a write, until that
-one's own Patroni gives up (ttl at most); and a session that has switched synchronous_commit off is not
-protected, as in any failover.
+What remains: a client that is cut off together with an old primary may read from it, and wait in vain for a
+write, until that one's own Patroni gives up (ttl at most); and a session that has switched synchronous_commit
+off is not protected, as in any failover.
 """
 
 from __future__ import annotations
