@@ -49,7 +49,8 @@ unit: ## what needs no host
 
 molecule: ## both Debians: bare, killed, converged, changed by hand, verified; a cluster; the migration module; the runbook
 	@bin/setup dev
-	molecule test --all
+	@mkdir -p .cache && : > .cache/failed.txt
+	molecule test --all || { tail -n 25 .cache/failed.txt; exit 1; }
 
 verify: ## check ENVIRONMENT (staging) as its applications and operators see it; changes nothing
 	@bin/setup

@@ -27,6 +27,7 @@ from tests.molecule.runs import PROJECT, Environment
 INVENTORY = PROJECT / os.environ.get("CHATDATA_INVENTORY", "molecule/default/inventory")
 INSTANCES = {"tokens": ("sessions", 6380), "presence": ("realtime", 6381), "socketio": ("realtime", 6381)}
 USERS = {"tokens": "chat_app_sessions", "presence": "chat_app_realtime", "socketio": "chat_socketio"}
+PATIENCE_S = 60  # after which something counts as never come; nothing is measured by it
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class RedisTier:
             "ssl": True,
             "ssl_ca_certs": str(self.environment.inventory / "ca.pem"),
             "ssl_check_hostname": True,
-            "socket_timeout": 10,
+            "socket_connect_timeout": PATIENCE_S,
+            "socket_timeout": PATIENCE_S,
             "retry": Retry(NoBackoff(), 0),
             **more,
         }
@@ -60,7 +62,7 @@ class RedisTier:
         options = self.options(purpose, **more)
         options.pop("ssl")
         pool = package.BlockingConnectionPool(
-            connection_class=package.SSLConnection, max_connections=size, timeout=10, **options
+            connection_class=package.SSLConnection, max_connections=size, timeout=PATIENCE_S, **options
         )
         return package.Redis.from_pool(pool)
 
@@ -141,7 +143,7 @@ class Stores:
         return Blocking(store(client, *arguments, **options), self.runner)
 
 
-def until(condition: Callable[[], Any], limit_s: float = 20) -> Any:
+def until(condition: Callable[[], Any], limit_s: float = PATIENCE_S) -> Any:
     """The first true answer of `condition`, asked again and again."""
     end = time.monotonic() + limit_s
     while not (answer := condition()):

@@ -82,7 +82,9 @@ class Client:
 @asynccontextmanager
 async def client(port: int, **auth: str) -> Any:
     made = Client()
-    await made.socket.connect(f"http://127.0.0.1:{port}", auth=auth or None, transports=["websocket"])
+    await made.socket.connect(
+        f"http://127.0.0.1:{port}", auth=auth or None, transports=["websocket"], wait_timeout=PATIENCE_S
+    )
     try:
         yield made
     finally:

@@ -129,7 +129,7 @@ def test_fifty_threads_share_ten_connections_of_postgresql(tier, open_pools, roo
 
 
 def test_exhausted_pool_is_a_timeout_and_a_full_queue_unavailable(tier, open_pools):
-    settings = tier.settings.model_copy(update={"postgresql_pool_size": 1, "pool_timeout_s": 1.5})
+    settings = tier.settings.model_copy(update={"postgresql_pool_size": 1, "pool_timeout_s": 4})
     with open_pools(settings) as pools:
 
         def ask(_: int) -> None:

@@ -13,7 +13,7 @@ import pytest
 from chatdata.errors import Unavailable
 from chatdata.stores import AsyncPresence, Change, Presence
 
-from .redis_tier import until
+from .redis_tier import PATIENCE_S, until
 
 
 @pytest.fixture
@@ -55,12 +55,12 @@ def watching(stores, user_ids, **options):
     )
     thread.start()
     try:
-        yield lambda: seen.get(timeout=20)
+        yield lambda: seen.get(timeout=PATIENCE_S)
     finally:
         stopping.set()
         if stores.kind == "sync":  # which ends at its next change
             Presence(stores.tier.client("sync", "presence")).touch(uuid4(), "last")
-        thread.join(20)
+        thread.join(PATIENCE_S)
         assert not thread.is_alive()
 
 
