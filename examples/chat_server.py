@@ -124,7 +124,8 @@ class Chat(socketio.AsyncNamespace):  # type: ignore[misc]  # python-socketio ha
             await asyncio.sleep(PRESENCE_S / 3)
             with suppress(Timeout, Unavailable):  # until Redis is back
                 for sid, token in list(self.sockets.items()):
-                    await self.presence.touch(token.user_id, sid)
+                    if sid in self.sockets:  # and has not gone meanwhile
+                        await self.presence.touch(token.user_id, sid)
 
     async def tell_changes(self) -> None:
         async for change in self.presence.changes():  # each process hears of it, and tells its own clients

@@ -125,7 +125,8 @@ def test_deadlock_is_a_conflict_for_one_of_two(connect, room, user, background):
         return None
 
     orders = [room.id, other.id], [other.id, room.id]
-    ends = [background.submit(post, connect(), order) for order in orders]
+    pair = [connect(), connect()]
+    ends = list(map(background.submit, [post, post], pair, orders))
     assert sorted(str(end.result()) for end in ends) == ["40P01", "None"]
 
 

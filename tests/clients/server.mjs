@@ -26,7 +26,7 @@ for (const namespace of namespaces) {
 
 const orders = {
   emit: (of, event, { to = [], except = [] }) => of.to(to).except(except).emit(event),
-  ask: (of, event, { to = [] }) => of.to(to).timeout(20_000).emitWithAck(event),
+  ask: (of, event, { to = [] }) => of.to(to).timeout(60_000).emitWithAck(event),
   join: (of, id, room) => of.in(id).socketsJoin(room),
   leave: (of, id, room) => of.in(id).socketsLeave(room),
   disconnect: (of, id) => of.in(id).disconnectSockets(),

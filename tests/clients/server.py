@@ -51,7 +51,7 @@ class Orders:
         await self._server.emit(
             event, to=options["to"], namespace=namespace, callback=lambda said: answer.set_result(said)
         )
-        return [await asyncio.wait_for(answer, 20)]
+        return [await asyncio.wait_for(answer, 60)]
 
     async def join(self, namespace: str, sid: str, room: str) -> None:
         """A client enters a room."""

@@ -6,8 +6,8 @@ import { setTimeout as pause } from "node:timers/promises";
 import { io } from "socket.io-client";
 
 export async function until(what, condition, action = () => {}) {
-  for (const end = Date.now() + 30_000; !(await condition()); await pause(20)) {
-    assert.ok(Date.now() < end, `not seen in 30 s: ${what}`);
+  for (const end = Date.now() + 120_000; !(await condition()); await pause(20)) {
+    assert.ok(Date.now() < end, `not seen in 120 s: ${what}`);
     await action();
   }
 }

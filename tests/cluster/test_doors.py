@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -18,14 +20,30 @@ WHERE = "SELECT pg_is_in_recovery()"
 pytestmark = pytest.mark.tier
 
 
+def opened(way: dict[str, Any], recovering: bool) -> psycopg.Connection[Any]:
+    """A connection by this way, once a server answers there that is a copy, or is none."""
+    found: list[psycopg.Connection[Any]] = []
+
+    def answers() -> bool:
+        with suppress(psycopg.OperationalError):
+            found.append(psycopg.connect(**way))
+            return found[-1].execute(WHERE).fetchone() == (recovering,)
+        return False
+
+    until(answers, f"a server with pg_is_in_recovery() = {recovering} answers")
+    return found[-1]
+
+
 def test_copies_are_read_and_not_written(whole: tuple[Environment, Cluster], tmp_path: Path) -> None:
     _environment, cluster = whole
     settings = cluster.settings(tmp_path)
     for host in cluster.members("haproxy"):
-        with psycopg.connect(**settings.postgresql(host=host.address, port=COPIES_PORT)) as connection:
-            assert connection.execute(WHERE).fetchone() == (True,)
-            with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
-                connection.execute("INSERT INTO gameday VALUES (1)")
+        way = settings.postgresql(host=host.address, port=COPIES_PORT)
+        with (
+            opened(way, recovering=True) as connection,
+            pytest.raises(psycopg.errors.ReadOnlySqlTransaction),
+        ):
+            connection.execute("INSERT INTO gameday VALUES (1)")
 
 
 def test_session_of_a_former_primary_is_closed_and_libpq_finds_the_new_one(
@@ -34,19 +52,16 @@ def test_session_of_a_former_primary_is_closed_and_libpq_finds_the_new_one(
     _environment, cluster = whole
     settings, former = cluster.settings(tmp_path), cluster.primary()
     held = [
-        psycopg.connect(**settings.postgresql(host=host.address, port=PRIMARY_PORT))
+        opened(settings.postgresql(host=host.address, port=PRIMARY_PORT), recovering=False)
         for host in cluster.members("haproxy")
     ]
-    for connection in held:
-        assert connection.execute(WHERE).fetchone() == (False,)
     follow(RUNBOOKS / "switchover.md", "Act", str(INVENTORY))
     until(lambda: cluster.primary() is not former, "another host is primary")
     cluster.await_whole()
     for connection in held:
         with pytest.raises(psycopg.OperationalError):
             connection.execute(WHERE)
-    with psycopg.connect(**settings.postgresql(direct=True)) as connection:
-        assert connection.execute(WHERE).fetchone() == (False,)
+    with opened(settings.postgresql(direct=True), recovering=False) as connection:
         assert connection.execute("SELECT host(inet_server_addr())").fetchone() == (
             cluster.primary().address,
         )

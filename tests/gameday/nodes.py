@@ -21,7 +21,7 @@ from ..molecule.runs import Environment
 
 PODMAN = ["podman"] if os.geteuid() == 0 else ["sudo", "-n", "podman"]
 SENTINEL = "/run/sentinel/sentinel.sock"
-PATIENCE_S = 180  # after which a condition counts as never met; nothing is measured by it
+PATIENCE_S = 600  # after which a condition counts as never met; nothing is measured by it
 
 
 class CommandError(subprocess.SubprocessError):
@@ -73,7 +73,7 @@ class Host:
     def ssh_command(self) -> list[str]:
         """ssh to the host, without what it is to run there."""
         key = ["-i", self.ssh["key"]] if self.ssh["key"] else []
-        options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=3", *shlex.split(self.ssh["arguments"])]
+        options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=10", *shlex.split(self.ssh["arguments"])]
         return ["ssh", *key, *options, "-p", str(self.ssh["port"]), f"{self.ssh['user']}@{self.ssh['host']}"]
 
     def podman(self, *words: str) -> None:
@@ -105,7 +105,7 @@ class Cluster:
         for host in self.members("postgresql"):
             with suppress(subprocess.SubprocessError, ValueError):
                 listed = host.run(
-                    "timeout 5 patronictl -c /etc/patroni/config.yml list -f json", timeout_s=10
+                    "timeout 20 patronictl -c /etc/patroni/config.yml list -f json", timeout_s=30
                 )
                 return {member["Member"]: member["Role"] for member in json.loads(listed)}
         return {}

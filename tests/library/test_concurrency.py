@@ -58,7 +58,7 @@ def test_of_two_controllers_at_once_neither_hangs_on_a_concurrent_index(
 def test_a_run_that_cannot_get_the_lock_names_the_holder(
     run: Runner, database: Database, folder: Folder
 ) -> None:
-    folder.write("001_slow", "SELECT pg_sleep(5);")
+    folder.write("001_slow", "SELECT pg_sleep(60);")
     first = run.start()
     database.wait_until(BUSY)
     failed = run.fails(lock_wait_s=0)
@@ -100,7 +100,7 @@ def test_after_sigterm_in_a_migration_the_next_run_waits_for_no_lock(
     process = run.start()
     database.wait_until(BUSY)
     process.popen.send_signal(signal.SIGTERM)
-    stopped = process.result(timeout_s=10)
+    stopped = process.result(timeout_s=30)
     assert stopped["failed"]
     assert "SIGTERM" in stopped["msg"]
     assert stopped["database_state"] == "earlier_migrations_kept"
@@ -159,7 +159,7 @@ def test_after_kill_9_in_a_long_statement_the_server_lets_go_within_seconds(
 @pytest.fixture
 def killed_stock_yoyo(database: Database, folder: Folder) -> int:
     """The pid that a stock yoyo, killed in its only migration, has left in the lock table."""
-    migration = folder.write("001_slow", "SELECT pg_sleep(1)")
+    migration = folder.write("001_slow", "SELECT pg_sleep(5)")
     command = [
         sys.executable,
         "-m",
@@ -172,7 +172,7 @@ def killed_stock_yoyo(database: Database, folder: Folder) -> int:
     ]
     stock = subprocess.Popen([*command, str(folder.path)], cwd=folder.path.parent, stdout=subprocess.DEVNULL)
     database.wait_until(
-        "SELECT FROM pg_stat_activity WHERE datname = current_database() AND query ~ 'pg_sleep\\(1'"
+        "SELECT FROM pg_stat_activity WHERE datname = current_database() AND query ~ 'pg_sleep\\(5'"
     )
     stock.kill()
     stock.wait()

@@ -80,7 +80,7 @@ def test_a_table_locked_elsewhere_is_retried_and_then_55p03_names_the_blocker(
     with database.connect(application_name="the blocker") as blocker:
         blocker.execute('BEGIN; LOCK TABLE "001_users"')
         pid = blocker.info.backend_pid
-        failed = run.fails(lock_timeout_ms=300, lock_retries=2)
+        failed = run.fails(lock_timeout_ms=2000, lock_retries=2)
     assert failed["error"]["sqlstate"] == "55P03"
     assert f"pid {pid}" in failed["msg"]
     assert "the blocker" in failed["msg"]

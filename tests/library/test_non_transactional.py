@@ -160,7 +160,7 @@ def test_a_lock_that_its_first_statement_did_not_get_needs_no_repair(
     folder.write("001", "-- transactional: false\nALTER TABLE t ADD m int;\n")
     with database.connect() as blocker:
         blocker.execute("BEGIN; LOCK TABLE t")
-        failed = run.fails(lock_timeout_ms=600)
+        failed = run.fails(lock_timeout_ms=3000)
         assert f"blocked by pid {blocker.info.backend_pid}" in failed["msg"]
     assert (failed["error"]["sqlstate"], failed["database_state"]) == ("55P03", "unchanged")
     assert run().ids() == ["001"]

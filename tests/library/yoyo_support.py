@@ -144,7 +144,7 @@ class Database:
             return []
         return self.query(f"SELECT migration_id FROM {schema}._yoyo_migration ORDER BY applied_at_utc")
 
-    def wait_until(self, sql: str, timeout_s: float = 20, **options: Any) -> None:
+    def wait_until(self, sql: str, timeout_s: float = 120, **options: Any) -> None:
         """Wait until `sql` returns a row."""
         wait_for(lambda: bool(self.query(sql, **options)), sql, timeout_s)
 
@@ -294,7 +294,7 @@ def listed(output: str) -> dict[str, str]:
     return {row[1]: row[0] for row in rows if len(row) >= 2 and row[0] in ("A", "U")}
 
 
-def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = 20) -> None:
+def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = 120) -> None:
     """Poll until `condition` holds."""
     deadline = time.monotonic() + timeout_s
     while not condition():

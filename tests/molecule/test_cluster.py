@@ -65,7 +65,7 @@ def test_etcd_and_patroni_let_nobody_in_without_a_certificate_and_a_password(clu
         "--cacert /etc/ssl/certs/chat-ca.pem --cert /etc/ssl/certs/chat.pem --key /etc/ssl/private/chat.key"
     )
     address = cluster.address("node1")
-    etcd = f"etcdctl --endpoints https://{address}:2379 --command-timeout 3s"
+    etcd = f"etcdctl --endpoints https://{address}:2379 --command-timeout 20s"
     nobody = cluster.shell("node1", f"{etcd} {secure} get / 2>&1 || true")
     assert "permission denied" in nobody or "user name is empty" in nobody
     bare = cluster.shell("node1", f"{etcd} --cacert /etc/ssl/certs/chat-ca.pem get / 2>&1 || true")

@@ -27,7 +27,8 @@ CUT = "loaded anyway because aof-load-truncated is enabled"
 AOF = "/var/lib/redis/sessions/appendonlydir"
 LAST_FILE = f"$(ls -v {AOF}/*.incr.aof | tail -n 1)"
 UNIT = "redis-server@sessions"
-JOURNAL = f"journalctl -o cat _SYSTEMD_INVOCATION_ID=$(systemctl show -p InvocationID --value {UNIT})"
+INVOCATION = f"$(systemctl show -p InvocationID --value {UNIT})"
+JOURNAL = f"journalctl --sync; journalctl -o cat _SYSTEMD_INVOCATION_ID={INVOCATION}"
 CHECKSUM = f"cat {AOF}/* | sha256sum"
 
 
@@ -216,6 +217,8 @@ def _kill(server):
         "sessions": Writer(server, "sessions", "chat_app_sessions", f"refresh_token:{RUN}:killed:"),
         "realtime": Writer(server, "realtime", "chat_app_realtime", "presence:killed:"),
     }
+    for writer in writers.values():
+        writer.wait_for(0)
     began = time.monotonic()
     for writer in writers.values():
         writer.wait_for(began + 3)

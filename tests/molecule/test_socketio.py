@@ -89,7 +89,7 @@ class Server:
             [*PODMAN, "exec", "-i", "-u", "nobody", "-w", PUT, "-e", "PYTHONPATH=python",
              f"{self._environment.network}-{self._app}", "./node", program],
             input=json.dumps(settings | access) + "\n",
-            capture_output=True, text=True, check=False, timeout=120,
+            capture_output=True, text=True, check=False, timeout=600,
         )  # fmt: skip
 
 

@@ -237,7 +237,7 @@ def _free_port() -> int:
 
 
 def _wait(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         with closing(socket.socket()) as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
@@ -257,7 +257,7 @@ class Tunnel:
         if key not in self._open:
             local = _free_port()
             process = subprocess.Popen(
-                ["ssh", "-N", "-o", "ExitOnForwardFailure=yes", "-o", "ConnectTimeout=5", *app.ssh_options(),
+                ["ssh", "-N", "-o", "ExitOnForwardFailure=yes", "-o", "ConnectTimeout=30", *app.ssh_options(),
                  "-o", "LogLevel=ERROR",  # ssh would name each connection that a restarting service refuses
                  "-L", f"127.0.0.1:{local}:{server.address}:{port}",
                  "-p", str(app.ssh["port"]), f"{app.ssh['user']}@{app.ssh['host']}"]
