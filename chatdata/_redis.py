@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import ssl
 import time
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 from uuid import UUID
 
-from redis import BlockingConnectionPool, Redis
+from redis import BlockingConnectionPool, Redis, SSLConnection
 from redis.asyncio import BlockingConnectionPool as AsyncBlockingConnectionPool
 from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio import SSLConnection as AsyncSSLConnection
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.asyncio.sentinel import Sentinel as AsyncSentinel
 from redis.asyncio.sentinel import SentinelConnectionPool as AsyncSentinelConnectionPool
@@ -29,6 +31,7 @@ __all__ = [
     "AsyncSentinel",
     "AsyncSentinelConnectionPool",
     "AsyncSentinelManagedSSLConnection",
+    "AsyncTrustingConnection",
     "BlockingConnectionPool",
     "Change",
     "Redis",
@@ -38,6 +41,7 @@ __all__ = [
     "SentinelConnectionPool",
     "SentinelManagedSSLConnection",
     "ServerClock",
+    "TrustingConnection",
     "milliseconds",
     "text",
 ]
@@ -76,6 +80,27 @@ def options(password: str, ca: str) -> dict[str, Any]:
 TAKEN_OVER: dict[str, Any] = {"socket_connect_timeout": 1, "socket_timeout": 2}
 ASKED: dict[str, Any] = {"socket_connect_timeout": 0.5, "socket_timeout": 0.5}
 ASKED_ONCE: dict[str, Any] = {"backoff": NoBackoff(), "retries": 0}
+
+
+class AsyncTrustingConnection(AsyncSSLConnection):
+    """Trusts the environment's authority and no other.
+
+    redis-py reads all the system's authorities too, for each connection: some 50 ms, in which an event loop
+    stands still.
+    """
+
+    def _connection_arguments(self) -> Any:
+        if not self.ssl_context.context:
+            self.ssl_context.context = ssl.create_default_context(cafile=self.ssl_context.ca_certs)
+        return super()._connection_arguments()  # type: ignore[no-untyped-call,unused-ignore]
+
+
+class TrustingConnection(SSLConnection):
+    """Trusts the environment's authority and no other."""
+
+    def _wrap_socket_with_ssl(self, sock: socket.socket) -> ssl.SSLSocket:
+        context = ssl.create_default_context(cafile=self.ca_certs)
+        return context.wrap_socket(sock, server_hostname=self.host)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from chatdata._redis import (
     AsyncBlockingConnectionPool,
     AsyncRedis,
     AsyncRetry,
+    AsyncTrustingConnection,
 )
 from chatdata.errors import Unavailable, postgresql_errors
 from chatdata.settings import Settings
@@ -136,12 +137,12 @@ def _client(settings: Settings, name: str) -> AsyncRedis:
                 **(options | {"password": password}),
             )
         )
-    return AsyncRedis.from_pool(
-        AsyncBlockingConnectionPool.from_url(
-            url,
-            max_connections=size,
-            timeout=settings.pool_timeout_s,
-            retry=AsyncRetry(**_redis.RETRY),
-            **_redis.options(password, ca),
-        )
+    pool = AsyncBlockingConnectionPool.from_url(
+        url,
+        max_connections=size,
+        timeout=settings.pool_timeout_s,
+        retry=AsyncRetry(**_redis.RETRY),
+        **_redis.options(password, ca),
     )
+    pool.connection_class = AsyncTrustingConnection
+    return AsyncRedis.from_pool(pool)

@@ -13,6 +13,7 @@ from chatdata._redis import (
     AsyncSentinel,
     AsyncSentinelConnectionPool,
     AsyncSentinelManagedSSLConnection,
+    AsyncTrustingConnection,
 )
 
 
@@ -51,7 +52,7 @@ class AsyncMasterFinder(AsyncSentinel):
         return bool(self.check_master_state(state, service_name))  # type: ignore[no-untyped-call,unused-ignore]
 
 
-class AsyncMasterConnection(AsyncSentinelManagedSSLConnection):
+class AsyncMasterConnection(AsyncTrustingConnection, AsyncSentinelManagedSSLConnection):
     """Given up when its server has lost its replicas: another one may have been made master meanwhile."""
 
     async def send_packed_command(self, *arguments: Any, **options: Any) -> None:

@@ -17,6 +17,7 @@ from chatdata._redis import (
     BlockingConnectionPool,
     Redis,
     Retry,
+    TrustingConnection,
 )
 from chatdata._sync.sentinel import MasterConnection, MasterFinder, MasterPool
 from chatdata.errors import Unavailable, postgresql_errors
@@ -136,12 +137,12 @@ def _client(settings: Settings, name: str) -> Redis:
                 **(options | {"password": password}),
             )
         )
-    return Redis.from_pool(
-        BlockingConnectionPool.from_url(
-            url,
-            max_connections=size,
-            timeout=settings.pool_timeout_s,
-            retry=Retry(**_redis.RETRY),
-            **_redis.options(password, ca),
-        )
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=size,
+        timeout=settings.pool_timeout_s,
+        retry=Retry(**_redis.RETRY),
+        **_redis.options(password, ca),
     )
+    pool.connection_class = TrustingConnection
+    return Redis.from_pool(pool)

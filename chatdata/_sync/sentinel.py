@@ -13,6 +13,7 @@ from chatdata._redis import (
     Sentinel,
     SentinelConnectionPool,
     SentinelManagedSSLConnection,
+    TrustingConnection,
 )
 
 
@@ -51,7 +52,7 @@ class MasterFinder(Sentinel):
         return bool(self.check_master_state(state, service_name))  # type: ignore[no-untyped-call,unused-ignore]
 
 
-class MasterConnection(SentinelManagedSSLConnection):
+class MasterConnection(TrustingConnection, SentinelManagedSSLConnection):
     """Given up when its server has lost its replicas: another one may have been made master meanwhile."""
 
     def send_packed_command(self, *arguments: Any, **options: Any) -> None:

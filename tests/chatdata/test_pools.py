@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import socket
+import ssl
 import threading
 import time
 from collections import Counter
@@ -150,6 +151,18 @@ def test_exhausted_pool_of_redis_is_a_timeout(tier, open_pools):
             pools.sessions.ping()
         pool.release(held)
         assert pools.sessions.ping()
+
+
+def test_authority_of_the_system_is_not_trusted(tier, open_pools, monkeypatch):
+    other = Path(ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tier.settings.ca_path))
+    settings = tier.settings.model_copy(update={"ca_path": other})
+    with (
+        open_pools(settings) as pools,
+        pytest.raises(Unavailable, match="CERTIFICATE_VERIFY"),
+        redis_errors(),
+    ):
+        pools.sessions.ping()
 
 
 def test_block_that_raises_is_rolled_back(tier, open_pools, room):
