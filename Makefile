@@ -33,7 +33,8 @@ lint: ## ansible-lint, yamllint, ruff, mypy, shellcheck, squawk, sqlfluff
 	ruff format --check .
 	mypy
 	yamllint --strict .
-	shellcheck bin/setup bin/up bin/environment bin/etcd bin/redis bin/secret molecule/shared/image.sh .ci/run
+	shellcheck bin/setup bin/up bin/environment bin/etcd bin/redis bin/secret molecule/shared/image.sh .ci/run \
+	  roles/packages/files/await_redis_masters.sh
 	squawk migrations/[0-9]*.sql
 	sqlfluff lint --nocolor --disable-progress-bar migrations
 	ansible-lint --offline

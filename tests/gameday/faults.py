@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ Act = Callable[[Cluster, Host], None]
 UNITS = "patroni etcd haproxy pgbouncer redis-sentinel redis-server@sessions redis-server@realtime"
 WAL_VOLUME = "/var/lib/postgresql/wal"
 BUSY_S = float(os.environ.get("GAMEDAY_BUSY_S", "60"))
+LATER_S = 5  # long enough for Sentinels to replace whoever does not answer
 UNDONE_BY_ITSELF_S = 300  # a rule that cuts a host off does not outlive a game day that was killed
 
 
@@ -273,14 +275,21 @@ def rolling_restart(cluster: Cluster, former: Host) -> None:
 
 
 def reboot_all(cluster: Cluster, _host: Host) -> None:
-    """All at once, in order: as after a loss of power that was announced."""
-    for host in cluster.hosts:
+    """All in order, as after a loss of power that was announced.
+
+    Redis's master, which alone has the newest tokens, goes last and is back last.
+    """
+    master = sessions_master(cluster)
+    hosts = sorted(cluster.hosts, key=lambda host: host is master)
+    for host in hosts:
         if host.container:
             host.podman("stop", "--time", "60", "--ignore")
         else:
             with suppress(subprocess.SubprocessError):
                 host.run("systemctl reboot")
-    for host in cluster.hosts:
+    for host in hosts:
+        if host is master:
+            time.sleep(LATER_S)
         start_host(cluster, host)
 
 
