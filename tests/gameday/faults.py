@@ -274,12 +274,11 @@ def rolling_restart(cluster: Cluster, former: Host) -> None:
     assert max(cluster.members("postgresql"), key=lambda member: int(member.run(began))) is former
 
 
-def reboot_all(cluster: Cluster, _host: Host) -> None:
+def reboot_all(cluster: Cluster, master: Host) -> None:
     """All in order, as after a loss of power that was announced.
 
     Redis's master, which alone has the newest tokens, goes last and is back last.
     """
-    master = sessions_master(cluster)
     hosts = sorted(cluster.hosts, key=lambda host: host is master)
     for host in hosts:
         if host.container:
@@ -291,6 +290,11 @@ def reboot_all(cluster: Cluster, _host: Host) -> None:
         if host is master:
             time.sleep(LATER_S)
         start_host(cluster, host)
+
+
+def see_master(cluster: Cluster, former: Host) -> None:
+    """No Sentinel has made another one the master, which may not have had all tokens."""
+    assert sessions_master(cluster) is former
 
 
 FAULTS = {
@@ -311,7 +315,7 @@ FAULTS = {
     "switchover": Fault(switchover, moves=True),
     "haproxy_reloaded": Fault(reload_haproxy_and_hand_over, moves=True),
     "rolling_restart": Fault(rolling_restart, moves=True),
-    "reboot_all": Fault(reboot_all),
+    "reboot_all": Fault(reboot_all, target=sessions_master, after=see_master),
     "kill_redis_host": Fault(kill_host, start_host, target=sessions_master, moves=True),
     "kill_redis": Fault(kill_redis, target=sessions_master, moves=True),
     "freeze_redis_host": Fault(freeze_host, thaw_host, target=sessions_master, moves=True),
