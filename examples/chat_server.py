@@ -123,9 +123,8 @@ class Chat(socketio.AsyncNamespace):  # type: ignore[misc]  # python-socketio ha
         while True:
             await asyncio.sleep(PRESENCE_S / 3)
             with suppress(Timeout, Unavailable):  # until Redis is back
-                for sid, token in list(self.sockets.items()):
-                    if sid in self.sockets:  # and has not gone meanwhile
-                        await self.presence.touch(token.user_id, sid)
+                for sid in filter(self.sockets.get, list(self.sockets)):  # who has not gone meanwhile
+                    await self.presence.touch(self.sockets[sid].user_id, sid)
 
     async def tell_changes(self) -> None:
         async for change in self.presence.changes():  # each process hears of it, and tells its own clients
