@@ -97,7 +97,7 @@ class Settings(BaseSettings):
             complete = parts.scheme == "rediss" and parts.username and parts.hostname and parts.port
         except ValueError:
             raise form from None
-        if not complete or parts.password:
+        if not complete or parts.password or parts.query:
             raise form
         return url
 

@@ -128,7 +128,7 @@ def _client(settings: Settings, name: str) -> AsyncRedis:
         return AsyncRedis.from_pool(
             AsyncMasterPool(  # type: ignore[no-untyped-call]
                 settings.service(name),
-                AsyncMasterFinder(settings.sentinels(), sentinel_kwargs=asked),  # type: ignore[no-untyped-call]
+                AsyncMasterFinder(settings.sentinels(), sentinel_kwargs=asked),
                 connection_class=AsyncMasterConnection,
                 username=urlsplit(url).username,
                 max_connections=size,

@@ -23,6 +23,11 @@ class AsyncMasterFinder(AsyncSentinel):
     One that is cut off from the others goes on naming the old master, which may still answer.
     """
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)  # type: ignore[no-untyped-call,unused-ignore]
+        for known in self.sentinels:
+            known.connection_pool.connection_class = AsyncTrustingConnection
+
     async def discover_master(self, service_name: str) -> tuple[str, int]:
         """Host and port. Asks until a majority agrees; whoever did not answer is asked last the next time."""
         # Of each answer the failover's number, and the master if it is up.

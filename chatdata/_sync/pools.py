@@ -128,7 +128,7 @@ def _client(settings: Settings, name: str) -> Redis:
         return Redis.from_pool(
             MasterPool(  # type: ignore[no-untyped-call]
                 settings.service(name),
-                MasterFinder(settings.sentinels(), sentinel_kwargs=asked),  # type: ignore[no-untyped-call]
+                MasterFinder(settings.sentinels(), sentinel_kwargs=asked),
                 connection_class=MasterConnection,
                 username=urlsplit(url).username,
                 max_connections=size,

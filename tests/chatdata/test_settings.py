@@ -10,6 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from chatdata._redis import AsyncTrustingConnection, TrustingConnection
 from chatdata.errors import SettingsInvalid
 from chatdata.pools import AsyncPools, Pools
 from chatdata.settings import Settings
@@ -167,6 +168,7 @@ def test_what_may_not_be_read_says_who_may(contract: Contract, name: str):
         ("CHAT_POSTGRESQL_DIRECT_URL", "postgresql://chat_app@h:1/chat?sslmode=require", "verify-full"),
         ("CHAT_REDIS_SESSIONS_URL", f"rediss://user:{SECRET}@h:1", "without a password"),
         ("CHAT_REDIS_SESSIONS_URL", "redis://user@h:1", "rediss://"),
+        ("CHAT_REDIS_SESSIONS_URL", "rediss://user@h:1?ssl_cert_reqs=none", "HOST:PORT"),
         ("CHAT_REDIS_SESSIONS_URL", "rediss://h:1", "USER@"),
         ("CHAT_REDIS_SESSIONS_URL", "rediss://user@h:port", "HOST:PORT"),
     ],
@@ -225,6 +227,8 @@ def test_pools_ask_the_sentinels_that_the_contract_names(contract: Contract, poo
         ("2001:db8::1", 26379),
     ]
     assert {(known["username"], known["password"]) for known in asked} == {("chat_sentinel_client", SECRET)}
+    trusting = {client.connection_pool.connection_class for client in pool.sentinel_manager.sentinels}
+    assert trusting in ({TrustingConnection}, {AsyncTrustingConnection})
 
 
 def test_socketio_is_told_the_sentinels_too(contract: Contract):

@@ -21,17 +21,20 @@ pytestmark = pytest.mark.tier
 
 
 def opened(way: dict[str, Any], recovering: bool) -> psycopg.Connection[Any]:
-    """A connection by this way, once a server answers there that is a copy, or is none."""
-    found: list[psycopg.Connection[Any]] = []
+    """A connection by this way, of four that all lead to a copy, or all to none."""
+    found: list[tuple[psycopg.Connection[Any], Any]] = []
 
-    def answers() -> bool:
+    def answered() -> bool:
         with suppress(psycopg.OperationalError):
-            found.append(psycopg.connect(**way))
-            return found[-1].execute(WHERE).fetchone() == (recovering,)
-        return False
+            connection = psycopg.connect(**way)
+            found.append((connection, connection.execute(WHERE).fetchone()))
+        return len(found) == 4
 
-    until(answers, f"a server with pg_is_in_recovery() = {recovering} answers")
-    return found[-1]
+    until(answered, "four connections are answered")
+    assert [said for _, said in found] == [(recovering,)] * 4
+    for connection, _ in found[1:]:
+        connection.close()
+    return found[0][0]
 
 
 def test_copies_are_read_and_not_written(whole: tuple[Environment, Cluster], tmp_path: Path) -> None:

@@ -25,9 +25,6 @@ REALTIME = {
     "persistence": False, "notify_keyspace_events": "Ex",
 }  # fmt: skip
 
-# Prints the process's id as soon as there is one.
-AWAIT = "timeout 300 sh -c 'until pgrep -x {}; do sleep 0.01; done'"
-
 
 def redis(sessions=None, **realtime):
     """redis_instances with other options of its two instances."""
@@ -198,7 +195,7 @@ def test_check_mode_on_bare_hosts_predicts_and_changes_nothing(environment):
 
 def test_run_is_killed_and_a_host_loses_power_while_dpkg_works(environment):
     def unpacking():
-        return environment.shell("bookworm", AWAIT.format("dpkg"), check=False) != ""
+        return environment.shell("bookworm", "pgrep -x dpkg", check=False) != ""
 
     environment.play_and_kill("packages : Install the packages", at=unpacking)
     subprocess.run([*PODMAN, "restart", "--time", "0", f"{environment.network}-bookworm"], check=True)
@@ -206,7 +203,7 @@ def test_run_is_killed_and_a_host_loses_power_while_dpkg_works(environment):
 
 def test_run_is_killed_while_initdb_works(environment):
     def initialising():
-        return environment.shell("trixie", AWAIT.format("initdb"), check=False) != ""
+        return environment.shell("trixie", "pgrep -x initdb", check=False) != ""
 
     environment.play_and_kill("postgresql : Create the cluster", at=initialising)
 
