@@ -206,8 +206,7 @@ def test_storm_of_clients_leaves_the_server_unhurt(contract, open_pool, console,
         while not storm.done():
             during.append(started())
     answers = storm.result()
-    # A machine that cannot play them fast enough meets another limit, and is told so.
-    assert set(answers) <= {"served", "refused", "query_timeout"}, answers
+    assert answers["served"] + answers["refused"] == 10 * limit, answers
     assert 0 < answers["served"] <= limit
     assert contract.run(pool, lambda connection: connection.execute("SELECT 1").fetchone()) == (1,)
     saw({before}, set(during))
