@@ -439,7 +439,8 @@ def redis_masters(
 
     What a majority of Sentinels says, else what the instances show. `looks`: what redis_masters_info found
     on each host that this run reaches; `addresses`: of all of Redis's hosts, in the inventory's order;
-    `sentinels`: how many there are. Raises AnsibleFilterError where nothing tells, or several things do.
+    `sentinels`: how many there are. Raises AnsibleFilterError where nothing tells, or several things do, or
+    where the master has lost its data and a copy has not.
     """
     names = sorted({name for look in looks.values() for name in look["instances"]})
     return {
@@ -460,17 +461,16 @@ def _master(
         for sentinel, answer in look["sentinels"].items()
     }
     votes = [answer for answer in answers.values() if answer]
-    for vote in set(votes):
-        if votes.count(vote) > sentinels // 2:
-            return vote
     own = {host: look["instances"][name] for host, look in looks.items()}
     # Where Sentinels are too few to decide, whoever is copied from is the master.
-    shown = sorted({*votes, *(str(state["copies"]) for state in own.values() if state["copies"])})
-    if len(shown) == 1:
-        return shown[0]
-    if shown:
+    shown = {*votes, *(str(state["copies"]) for state in own.values() if state["copies"])}
+    agreed = [vote for vote in shown if votes.count(vote) > sentinels // 2] or sorted(shown)
+    if len(agreed) == 1:
+        _refuse_to_copy_nothing(name, agreed[0], own, addresses)
+        return agreed[0]
+    if agreed:
         raise AnsibleFilterError(
-            f"Redis {name}: no majority of the {sentinels} Sentinels agrees, and {' and '.join(shown)} are "
+            f"Redis {name}: no majority of the {sentinels} Sentinels agrees, and {' and '.join(agreed)} are "
             "each taken for the master. Start the Sentinels that are down, wait for a failover to end, and "
             "run again"
         )
@@ -487,6 +487,21 @@ def _master(
             "another; allowed: one. Nothing was thrown away: move the data of all but one away"
         )
     return addresses[(having or list(addresses))[0]]
+
+
+def _refuse_to_copy_nothing(
+    name: str, master: str, own: Mapping[str, Mapping[str, Any]], addresses: Mapping[str, str]
+) -> None:
+    """Raise AnsibleFilterError where the master would start without data, and those that have some follow."""
+    having = sorted(host for host, state in own.items() if state["data"])
+    for host, state in own.items():
+        if having and addresses[host] == master and not state["runs"] and not state["data"]:
+            raise AnsibleFilterError(
+                f"Redis {name}: the master is {host}, which does not run and has no data; the data of "
+                f"{' and '.join(having)} would be thrown away for it. Nothing of Redis was changed. Where "
+                f"{host} can be had back with its data, start it; else make one that has some the master: "
+                "docs/runbooks/etcd-lost-quorum.md"
+            )
 
 
 def redis_io_threads(cores: int, version: str) -> Setting:

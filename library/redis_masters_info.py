@@ -97,7 +97,7 @@ sentinels:
   returned: always
   type: dict
 instances:
-  description: Of each instance its port, what address it copies from (or none), and whether it has data.
+  description: Of each instance its port, whom it copies from (or none), whether it has data, and runs.
   returned: always
   type: dict
 """
@@ -199,13 +199,14 @@ def _asked(options: Mapping[str, Any], address: str, names: list[str]) -> dict[s
 
 
 def _own(options: Mapping[str, Any], instance: Mapping[str, str]) -> dict[str, Any]:
-    """What the instance copies from, and whether it has data. Raises PermissionError for its passwords."""
+    """What the instance copies from, whether it has data, and runs. Raises PermissionError for passwords."""
 
     def connect(password: str) -> Any:
         return by_socket(instance["socket"], options["username"], password)
 
     def look(client: Any) -> dict[str, Any]:
-        return {"copies": replication(client).get("master_host", ""), "data": client.dbsize() > 0}
+        copies = replication(client).get("master_host", "")
+        return {"copies": copies, "data": client.dbsize() > 0, "runs": True}
 
     if HAS_REDIS:
         try:
@@ -218,7 +219,7 @@ def _own(options: Mapping[str, Any], instance: Mapping[str, str]) -> dict[str, A
     if os.path.exists(instance["main"]):
         with open(instance["main"], encoding="utf-8") as file:
             copies = written_master(file.read())
-    return {"copies": copies, "data": stored(instance["data"])}
+    return {"copies": copies, "data": stored(instance["data"]), "runs": False}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Hosts that are lost, leave and join, by the runbooks' own commands, while clients write."""
+"""Hosts that are lost, go astray, leave and join, by the runbooks' own commands, while clients write."""
 
 from __future__ import annotations
 
@@ -11,12 +11,20 @@ import pytest
 import yaml
 
 from ..docs.test_runbooks import follow
-from ..gameday.nodes import PODMAN, Cluster, Host, until
-from ..gameday.writers import Rows
+from ..gameday.nodes import PODMAN, SENTINEL, Cluster, Host, until
+from ..gameday.writers import Rows, Tokens
 from ..molecule.runs import PROJECT, Environment
 from .conftest import BOUNCER_PORT, INVENTORY, described
 
 RUNBOOKS = PROJECT / "docs/runbooks"
+NODE_LOST = RUNBOOKS / "node-lost.md"
+KEYS = 0
+ETCD_LOST = RUNBOOKS / "etcd-lost-quorum.md"
+ALONE, ACCEPT, MASTER, JOIN = range(4)
+ADD_OR_REMOVE = RUNBOOKS / "add-or-remove-a-node.md"
+ADD, REMOVE = range(2)
+SPLIT_BRAIN = RUNBOOKS / "split-brain.md"
+BY_HAND, KILL = range(2)
 UNITS = "etcd patroni redis-server@sessions redis-server@realtime haproxy pgbouncer"
 
 pytestmark = pytest.mark.tier
@@ -42,6 +50,14 @@ def starts(*hosts: Host) -> list[str]:
     ]
 
 
+def at(host: Host) -> tuple[tuple[str, str], ...]:
+    """What the page on a lost node has for its address, and where the scenario keeps the hosts' keys."""
+    return (
+        (f"{INVENTORY}/known_hosts", f"{INVENTORY}/.state/known_hosts"),
+        ("203.0.113.11", host.address),
+    )
+
+
 def await_sentinels(cluster: Cluster) -> None:
     """Wait until every Sentinel knows the other hosts' Sentinels, and copies, and nobody else."""
     others = len(cluster.hosts) - 1
@@ -65,17 +81,16 @@ def test_host_that_was_lost_with_its_data_is_a_member_of_everything_again(
         rows.flows()
         made = environment.play(playbook="molecule/shared/create.yml")  # with another SSH host key
         assert made.code == 0, made.failures()
-        follow(RUNBOOKS / "node-lost.md", "Check", str(INVENTORY), names=(("node1", others[0].name),))
+        follow(NODE_LOST, "Check", str(INVENTORY), names=(("node1", others[0].name),))
         plan = environment.play("--check")
         assert plan.code == 0, plan.failures()
         shared = "Keep what all members share, and ask who is primary"
         assert shared not in {name.split(" : ")[-1] for name in plan.changed_tasks(lost.name)}
-        known = ((f"{INVENTORY}/known_hosts", f"{INVENTORY}/.state/known_hosts"),)
-        follow(RUNBOOKS / "node-lost.md", "Act", str(INVENTORY), (*known, ("203.0.113.11", lost.address)))
+        follow(NODE_LOST, "Act", str(INVENTORY), at(lost))
         rows.flows()
     cluster.await_whole()
     await_sentinels(cluster)
-    follow(RUNBOOKS / "node-lost.md", "Confirm", str(INVENTORY))
+    follow(NODE_LOST, "Confirm", str(INVENTORY))
     after = members(cluster, others[0])
     assert after.keys() == before.keys()
     assert {name for name in before if before[name] != after[name]} == {lost.name}
@@ -91,17 +106,88 @@ def test_etcd_begins_again_from_the_member_that_is_left(
     first, *others = cluster.hosts
     with Rows(cluster.settings(tmp_path), [], BOUNCER_PORT) as rows:
         for host in others:
+            host.run("systemctl stop etcd")
+        follow(ETCD_LOST, "Check", str(INVENTORY))
+        assert members(cluster, first).keys() == {host.name for host in cluster.hosts}
+        for host in others:
             host.run("systemctl kill --signal KILL etcd; systemctl stop etcd; rm -r /var/lib/etcd/chat")
         rows.flows()
         refused = environment.play()
         assert "begins no second cluster" in refused.failures()
-        follow(RUNBOOKS / "etcd-lost-quorum.md", "Check", str(INVENTORY))
-        follow(RUNBOOKS / "etcd-lost-quorum.md", "Act", str(INVENTORY))
+        follow(ETCD_LOST, "Check", str(INVENTORY))
+        follow(ETCD_LOST, "Act", str(INVENTORY), step=ALONE)
+        follow(ETCD_LOST, "Act", str(INVENTORY), step=JOIN)
         rows.flows()
     cluster.await_whole()
-    follow(RUNBOOKS / "etcd-lost-quorum.md", "Confirm", str(INVENTORY))
+    follow(ETCD_LOST, "Confirm", str(INVENTORY))
     assert members(cluster, first).keys() == {host.name for host in cluster.hosts}
     assert rows.lost() == 0
+
+
+def test_one_host_is_left_whose_postgresql_and_redis_are_copies(
+    whole: tuple[Environment, Cluster], tmp_path: Path
+) -> None:
+    """No engine may make it the primary, or the master, on its own."""
+    environment, cluster = whole
+    (left,) = [host for host in cluster.hosts if host not in (cluster.primary(), cluster.synchronous())]
+    lost = [host for host in cluster.hosts if host is not left]
+    mine = (("left=node1", f"left={left}"),)
+    if cluster.redis_master("sessions") is left:
+        cluster.redis_cli(left, SENTINEL, "SENTINEL", "FAILOVER", "sessions")
+        until(lambda: cluster.redis_master("sessions") is not left, "another one is master")
+        cluster.await_whole()
+    settings = cluster.settings(tmp_path)
+    with Rows(settings, [], BOUNCER_PORT) as rows, Tokens(settings) as tokens:
+        pass
+    count = "SELECT count(*) FROM gameday"
+    until(lambda: left.psql(count) == cluster.primary().psql(count), "the copy has every row")
+    master = cluster.redis_master("sessions")
+    size = ("/run/redis-sessions/redis.sock", "DBSIZE")
+    until(
+        lambda: cluster.redis_cli(left, *size) == cluster.redis_cli(master, *size), "the copy has every token"
+    )
+    for host in lost:
+        host.podman("rm", "--force", "--volumes", "--time=0")
+    made = environment.play(playbook="molecule/shared/create.yml")
+    assert made.code == 0, made.failures()
+    for host in lost:
+        follow(NODE_LOST, "Act", str(INVENTORY), at(host), step=KEYS)
+    follow(ETCD_LOST, "Act", str(INVENTORY), mine, step=ALONE)
+    follow(ETCD_LOST, "Act", str(INVENTORY), mine, step=ACCEPT)
+    until(lambda: left.psql("SELECT pg_is_in_recovery()") == "f", "it is the primary")
+    refused = environment.play()
+    assert "would be thrown away" in refused.failures()
+    follow(ETCD_LOST, "Act", str(INVENTORY), mine, step=MASTER)
+    follow(ETCD_LOST, "Act", str(INVENTORY), mine, step=JOIN)
+    cluster.await_whole()
+    await_sentinels(cluster)
+    follow(ETCD_LOST, "Confirm", str(INVENTORY))
+    assert (rows.lost(), tokens.lost()) == (0, 0)
+    with Rows(settings, [], BOUNCER_PORT), Tokens(settings):
+        pass
+
+
+def test_primary_that_was_started_by_hand_gives_way_and_its_rows_are_kept(
+    whole: tuple[Environment, Cluster],
+) -> None:
+    _environment, cluster = whole
+    astray = cluster.primary()
+    astray.run("systemctl stop patroni-watch patroni")
+    until(lambda: cluster.primary() is not astray, "another one is the primary")
+    astray.run(
+        "cd /; data=$(echo /var/lib/postgresql/[0-9]*/main);"
+        " sudo -u postgres /usr/lib/postgresql/*/bin/pg_ctl"
+        ' start -D $data -l /dev/null -o "-c config_file=$data/patroni.conf"'
+    )
+    astray.psql("SET synchronous_commit = off; CREATE TABLE kept AS SELECT 'nowhere-' || 'else' AS row")
+    name = (("astray=node2", f"astray={astray}"),)
+    follow(SPLIT_BRAIN, "Check", str(INVENTORY))
+    follow(SPLIT_BRAIN, "Act", str(INVENTORY), name, step=BY_HAND)
+    cluster.await_whole()
+    follow(SPLIT_BRAIN, "Act", str(INVENTORY), step=KILL)  # finds nobody
+    follow(SPLIT_BRAIN, "Confirm", str(INVENTORY))
+    assert astray.psql("SELECT to_regclass('kept')") == ""
+    astray.run("grep -rq nowhere-else /var/lib/postgresql/*/main.*/base; rm -r /var/lib/postgresql/*/main.*")
 
 
 @pytest.fixture
@@ -111,16 +197,6 @@ def inventory() -> Path:
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(INVENTORY, copy)
     return copy
-
-
-def page_in_steps(folder: Path) -> tuple[Path, Path, Path]:
-    """The page on nodes that come and go, and what it says under Act: to add some, and to remove node3."""
-    page = RUNBOOKS / "add-or-remove-a-node.md"
-    act = page.read_text().partition("\n## Act\n")[2].partition("\n## ")[0]
-    add, remove = folder / "add.md", folder / "remove.md"
-    for step, block in zip((add, remove), re.findall(r"```sh\n.*?```", act, re.DOTALL), strict=True):
-        step.write_text(block)
-    return page, add, remove
 
 
 def remove_containers(network: str, *names: str) -> None:
@@ -135,7 +211,6 @@ def test_two_hosts_more_and_less_again(
     environment, cluster = whole
     three = cluster.hosts
     first, untouched = three[0], starts(*three)
-    page, add, remove = page_in_steps(tmp_path)
     hosts = inventory / "hosts.yml"
     groups, network = yaml.safe_load(hosts.read_text()), first.address.rpartition(".")[0]
     for group in groups.values():
@@ -146,15 +221,13 @@ def test_two_hosts_more_and_less_again(
             environment, five = described(inventory)
             made = environment.play(playbook="molecule/shared/create.yml")
             assert made.code == 0, made.failures()
-            follow(add, "", str(inventory))
+            follow(ADD_OR_REMOVE, "Act", str(inventory), step=ADD)
             five.await_whole()
             await_sentinels(five)
-            follow(page, "Confirm", str(inventory))
+            follow(ADD_OR_REMOVE, "Confirm", str(inventory))
             assert members(five, first).keys() == {host.name for host in five.hosts}
-            text = remove.read_text()
             for name in ("node5", "node4"):
-                remove.write_text(text.replace("node3", name))
-                follow(remove, "", str(inventory))
+                follow(ADD_OR_REMOVE, "Act", str(inventory), (("node3", name),), step=REMOVE)
                 refused = environment.play("--extra-vars=node=node3", playbook="playbooks/remove_node.yml")
                 assert "a host that has left out of hosts.yml" in refused.failures(name)
                 for group in groups.values():
@@ -162,11 +235,11 @@ def test_two_hosts_more_and_less_again(
                 hosts.write_text(yaml.safe_dump(groups))
         finally:
             remove_containers(environment.network, "node4", "node5")
-        follow(add, "", str(INVENTORY))
+        follow(ADD_OR_REMOVE, "Act", str(INVENTORY), step=ADD)
         rows.flows()
     cluster.await_whole()
     await_sentinels(cluster)
-    follow(page, "Confirm", str(INVENTORY))
+    follow(ADD_OR_REMOVE, "Confirm", str(INVENTORY))
     assert members(cluster, first).keys() == {host.name for host in three}
     assert starts(*three) == untouched
     assert rows.lost() == 0
@@ -178,11 +251,10 @@ def test_another_host_takes_the_place_of_one_that_leaves(
     environment, cluster = whole
     first, second, third = cluster.hosts
     untouched = starts(first, second)
-    page, add, remove = page_in_steps(tmp_path)
     address = third.address.rpartition(".")[0] + ".14"
     with Rows(cluster.settings(tmp_path), [], BOUNCER_PORT) as rows:
-        follow(page, "Check", str(inventory))
-        follow(remove, "", str(inventory))
+        follow(ADD_OR_REMOVE, "Check", str(inventory))
+        follow(ADD_OR_REMOVE, "Act", str(inventory), step=REMOVE)
         assert members(cluster, first).keys() == {first.name, second.name}
         assert cluster.patroni().keys() == {first.name, second.name}
         slots = "SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'node3'"
@@ -193,11 +265,11 @@ def test_another_host_takes_the_place_of_one_that_leaves(
         try:
             made = environment.play(playbook="molecule/shared/create.yml")
             assert made.code == 0, made.failures()
-            follow(add, "", str(inventory))
+            follow(ADD_OR_REMOVE, "Act", str(inventory), step=ADD)
             rows.flows()
             cluster.await_whole()
             await_sentinels(cluster)
-            follow(page, "Confirm", str(inventory))
+            follow(ADD_OR_REMOVE, "Confirm", str(inventory))
             assert members(cluster, first).keys() == {first.name, second.name, "node4"}
             assert starts(first, second) == untouched
         finally:

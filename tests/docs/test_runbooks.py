@@ -21,6 +21,7 @@ FOLLOWED_ELSEWHERE = {
     "etcd-lost-quorum",
     "from-one-host-to-a-cluster",
     "node-lost",
+    "split-brain",
     "add-or-remove-a-node",
     "wal-volume-full",
 }
@@ -56,15 +57,20 @@ def test_inventory_of_a_new_cluster_has_three_hosts_in_each_group(tmp_path: Path
 
 
 def follow(
-    page: Path, part: str = "", inventory: str = INVENTORY, names: tuple[tuple[str, str], ...] = ()
+    page: Path,
+    part: str = "",
+    inventory: str = INVENTORY,
+    names: tuple[tuple[str, str], ...] = (),
+    step: int | None = None,
 ) -> None:
-    """Do what the page, or one part of it, says, with `names` of ours in place of its own.
+    """Do what the page, one part of it, or one step of that says, with `names` of ours in place of its own.
 
     Neither may a command fail, nor a plan change something.
     """
     text = page.read_text().partition(f"\n## {part}\n")[2].partition("\n## ")[0] if part else page.read_text()
     environment = os.environ | {"ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
-    for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL):
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    for block in blocks if step is None else [blocks[step]]:
         commands = re.sub(r"\bproduction\b", inventory, block)
         for named, ours in names:
             commands = commands.replace(named, ours)

@@ -10,9 +10,11 @@ from filter_plugins.redis_tuning import redis_files, redis_masters, tune_redis
 from .test_redis_tuning import PLAN, instances
 
 ADDRESSES = {"a": "192.0.2.1", "b": "192.0.2.2", "c": "192.0.2.3"}
-NEW = {"copies": "", "data": False}
-HAS = {"copies": "", "data": True}
-OF_B = {"copies": "192.0.2.2", "data": True}
+NEW = {"copies": "", "data": False, "runs": False}
+EMPTY = {"copies": "", "data": False, "runs": True}
+HAS = {"copies": "", "data": True, "runs": True}
+OF_B = {"copies": "192.0.2.2", "data": True, "runs": True}
+OF_B_STOPPED = {"copies": "192.0.2.2", "data": True, "runs": False}
 A, B, NONE = "192.0.2.1", "192.0.2.2", ""
 
 
@@ -37,6 +39,9 @@ def masters(votes, *states, hosts=ADDRESSES):
         ([B, B], [NEW], B),  # --limit
         ([B], [OF_B, HAS, OF_B], B),  # two of three Sentinels are down, or new
         ([], [HAS, HAS, OF_B], B),  # all of them are: the file of a copy tells
+        ([B, B, B], [NEW, HAS, OF_B], B),  # a host that was lost with its data
+        ([B, B, B], [OF_B, EMPTY, OF_B], B),  # its last key has just gone
+        ([B, B, B], [NEW, NEW, NEW], B),
     ],
 )
 def test_majority_of_sentinels_says_else_what_the_instances_show(votes, states, master):
@@ -50,6 +55,9 @@ def test_majority_of_sentinels_says_else_what_the_instances_show(votes, states, 
         ([A], [HAS, HAS, OF_B], ["192.0.2.1 and 192.0.2.2"]),
         ([], [HAS, HAS, NEW], ["a and b each have data", "allowed: one"]),
         ([], [NEW], ["leaves out b, c", "--limit"]),
+        ([B], [NEW, NEW, OF_B], ["the master is b", "the data of c would", "etcd-lost-quorum.md"]),
+        ([B, B, B], [OF_B, NEW, OF_B], ["the master is b", "the data of a and c would"]),
+        ([], [NEW, NEW, OF_B_STOPPED], ["the master is b", "the data of c would"]),
     ],
 )
 def test_what_cannot_be_decided_is_refused(votes, states, words):

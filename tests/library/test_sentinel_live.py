@@ -69,7 +69,8 @@ class Server:
 def test_password_that_the_server_knows_is_found(known, monkeypatch):
     monkeypatch.setattr(redis_masters_info, "by_socket", lambda _socket, _user, given: Server(known, given))
     options = {"username": "chat_admin", "passwords": ["new", "old"]}
-    assert redis_masters_info._own(options, {"socket": "/x"}) == {"copies": "192.0.2.2", "data": True}
+    found = {"copies": "192.0.2.2", "data": True, "runs": True}
+    assert redis_masters_info._own(options, {"socket": "/x"}) == found
 
 
 def test_server_that_knows_no_password_is_no_server_that_is_down(monkeypatch, tmp_path):
@@ -80,7 +81,7 @@ def test_server_that_knows_no_password_is_no_server_that_is_down(monkeypatch, tm
     with pytest.raises(PermissionError):
         redis_masters_info._own(options, instance)
     known = ""
-    assert redis_masters_info._own(options, instance) == {"copies": "", "data": False}
+    assert redis_masters_info._own(options, instance) == {"copies": "", "data": False, "runs": False}
 
 
 def test_two_passwords_of_a_user_may_be_good():
