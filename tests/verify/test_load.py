@@ -176,7 +176,6 @@ async def _storm(number, at_once, parameters):
                 connection = await psycopg.AsyncConnection.connect(**parameters)
             async with connection:
                 await connection.execute("SELECT pg_sleep(0.2)")
-                await connection.rollback()
                 answered("served")
                 await over.wait()
         except psycopg.OperationalError as error:
@@ -200,7 +199,8 @@ def test_storm_of_clients_leaves_the_server_unhurt(contract, open_pool, console,
 
     before = started()
     with ThreadPoolExecutor(1) as thread:
-        parameters = {**pool.kwargs, "connect_timeout": PATIENCE_S}
+        # One loop plays them all: a transaction would hold its server while it plays the others.
+        parameters = {**pool.kwargs, "autocommit": True, "connect_timeout": PATIENCE_S}
         storm = thread.submit(asyncio.run, _storm(10 * limit, limit, parameters))
         during = [started()]
         while not storm.done():
