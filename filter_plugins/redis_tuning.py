@@ -440,7 +440,7 @@ def redis_masters(
     What a majority of Sentinels says, else what the instances show. `looks`: what redis_masters_info found
     on each host that this run reaches; `addresses`: of all of Redis's hosts, in the inventory's order;
     `sentinels`: how many there are. Raises AnsibleFilterError where nothing tells, or several things do, or
-    where the master has lost its data and a copy has not.
+    where the master has lost its data and another host has some.
     """
     names = sorted({name for look in looks.values() for name in look["instances"]})
     return {
@@ -493,15 +493,29 @@ def _refuse_to_copy_nothing(
     name: str, master: str, own: Mapping[str, Mapping[str, Any]], addresses: Mapping[str, str]
 ) -> None:
     """Raise AnsibleFilterError where the master would start without data, and those that have some follow."""
+    page = "docs/runbooks/etcd-lost-quorum.md"
+    host = next((host for host, address in addresses.items() if address == master), "")
+    if not host:
+        raise AnsibleFilterError(
+            f"Redis {name}: the master is {master}, which no host of the group redis has; allowed: "
+            f"{', '.join(addresses.values())}. Where it is lost, make one that has data the master: {page}"
+        )
+    if host not in own or own[host]["runs"] or own[host]["data"]:
+        return
+    left_out = sorted(addresses.keys() - own.keys())
+    if left_out:
+        raise AnsibleFilterError(
+            f"Redis {name}: the master is {host}, which does not run and has no data, and this run leaves "
+            f"out {', '.join(left_out)}: add it to --limit"
+        )
     having = sorted(host for host, state in own.items() if state["data"])
-    for host, state in own.items():
-        if having and addresses[host] == master and not state["runs"] and not state["data"]:
-            raise AnsibleFilterError(
-                f"Redis {name}: the master is {host}, which does not run and has no data; the data of "
-                f"{' and '.join(having)} would be thrown away for it. Nothing of Redis was changed. Where "
-                f"{host} can be had back with its data, start it; else make one that has some the master: "
-                "docs/runbooks/etcd-lost-quorum.md"
-            )
+    if having:
+        raise AnsibleFilterError(
+            f"Redis {name}: the master is {host}, which does not run and has no data; the data of "
+            f"{' and '.join(having)} would be thrown away for it. Nothing of Redis was changed. Where "
+            f"Sentinels run they choose another one: run again in a minute. Else start {host} with its data, "
+            f"or make one that has some the master: {page}"
+        )
 
 
 def redis_io_threads(cores: int, version: str) -> Setting:

@@ -219,7 +219,8 @@ def _own(options: Mapping[str, Any], instance: Mapping[str, str]) -> dict[str, A
     if os.path.exists(instance["main"]):
         with open(instance["main"], encoding="utf-8") as file:
             copies = written_master(file.read())
-    return {"copies": copies, "data": stored(instance["data"]), "runs": False}
+    runs = os.path.exists(instance["socket"])  # systemd removes its folder
+    return {"copies": copies, "data": stored(instance["data"]), "runs": runs}
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ def masters(votes, *states, hosts=ADDRESSES):
         ([B, B], [HAS, HAS, OF_B], B),  # the old master is back, and has not heard yet
         ([B, B, A], [HAS, HAS, OF_B], B),
         ([B, B], [NEW], B),  # --limit
+        ([B], [NEW, EMPTY], B),
         ([B], [OF_B, HAS, OF_B], B),  # two of three Sentinels are down, or new
         ([], [HAS, HAS, OF_B], B),  # all of them are: the file of a copy tells
         ([B, B, B], [NEW, HAS, OF_B], B),  # a host that was lost with its data
@@ -57,6 +58,12 @@ def test_majority_of_sentinels_says_else_what_the_instances_show(votes, states, 
         ([], [NEW], ["leaves out b, c", "--limit"]),
         ([B], [NEW, NEW, OF_B], ["the master is b", "the data of c would", "etcd-lost-quorum.md"]),
         ([B, B, B], [OF_B, NEW, OF_B], ["the master is b", "the data of a and c would"]),
+        ([B], [NEW, NEW], ["the master is b", "leaves out c", "--limit"]),
+        (
+            ["192.0.2.9"],
+            [NEW, NEW, OF_B_STOPPED | {"copies": "192.0.2.9"}],
+            ["master is 192.0.2.9, which no host"],
+        ),
         ([], [NEW, NEW, OF_B_STOPPED], ["the master is b", "the data of c would"]),
     ],
 )
