@@ -121,6 +121,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.etcd_client import Etcdctl, EtcdctlError
 
 Member = Mapping[str, Any]  # as etcdctl's JSON has it
+SETTLED_S = 30
 NO_ANSWER = (
     "{urls}: etcd's other members do not answer: {error}. This host has no data of its own, and begins no "
     "second cluster beside one that may be there. Start them, or see docs/runbooks/etcd-lost-quorum.md."
@@ -197,13 +198,24 @@ class Cluster:
             )
         for member in gone:
             if not self._module.check_mode:
-                self._etcd.run(["member", "remove", format(member["ID"], "x")])
+                self._change("remove", format(member["ID"], "x"))
         return [f"remove the member {member.get('name') or member['peerURLs'][0]}" for member in gone]
 
     def add(self, name: str, peer_url: str) -> str:
         """Add a learner; what its first start has to know."""
-        answer = self._etcd.ask("member", "add", name, "--learner", f"--peer-urls={peer_url}")
+        answer = self._change("add", name, "--learner", f"--peer-urls={peer_url}")
         return initial_cluster(answer["members"], answer["member"]["ID"], name)
+
+    def _change(self, *arguments: str) -> dict[str, Any]:
+        """etcdctl member's answer. etcd refuses until its voters have been connected for five seconds."""
+        deadline = time.monotonic() + SETTLED_S
+        while True:
+            try:
+                return dict(self._etcd.ask("member", *arguments))
+            except EtcdctlError as error:
+                if "unhealthy cluster" not in str(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.5)
 
     def promote(self, peer_url: str, timeout_s: float) -> list[str]:
         """Give the member its vote as soon as it has caught up, in words. Raises EtcdctlError."""

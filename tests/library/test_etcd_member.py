@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from ansible.module_utils.etcd_client import EtcdctlError
 
-from library.etcd_member import initial_cluster, looked, majority_left, stale
+from library import etcd_member
+from library.etcd_member import Cluster, initial_cluster, looked, majority_left, stale
 
 
 def member(number: int, learner: bool = False) -> dict[str, object]:
@@ -53,3 +55,38 @@ def test_first_start_is_told_its_own_name_and_everybody():
     assert initial_cluster([member(1), unstarted, added], 4, "node4") == (
         "node1=https://192.0.2.1:2380,ff=https://192.0.2.5:2380,node4=https://192.0.2.4:2380"
     )
+
+
+class Etcd:
+    """etcd that answers so, one after the other."""
+
+    def __init__(self, *answers):
+        self._answers = list(answers)
+
+    def ask(self, *_arguments):
+        answer = self._answers.pop(0)
+        if isinstance(answer, str):
+            raise EtcdctlError(answer)
+        return answer
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    monkeypatch.setattr(etcd_member.time, "sleep", lambda _s: None)
+    return Cluster.__new__(Cluster)
+
+
+def test_member_is_added_when_one_that_has_just_got_its_vote_has_settled(cluster):
+    settling = "Error: etcdserver: unhealthy cluster"
+    cluster._etcd = Etcd(settling, settling, {"member": member(4), "members": [*THREE, member(4)]})
+    assert cluster.add("node4", "https://192.0.2.4:2380").endswith("node4=https://192.0.2.4:2380")
+
+
+@pytest.mark.parametrize(
+    ("said", "patience_s"), [("Error: etcdserver: Peer URLs already exists", 30), ("unhealthy cluster", -1)]
+)
+def test_other_refusals_and_a_member_that_stays_away_are_errors(cluster, monkeypatch, said, patience_s):
+    monkeypatch.setattr(etcd_member, "SETTLED_S", patience_s)
+    cluster._etcd = Etcd(said)
+    with pytest.raises(EtcdctlError, match=said.rpartition(": ")[2]):
+        cluster.add("node4", "https://192.0.2.4:2380")
