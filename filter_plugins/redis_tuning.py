@@ -439,8 +439,9 @@ def redis_masters(
 
     What a majority of Sentinels says, else what the instances show. `looks`: what redis_masters_info found
     on each host that this run reaches; `addresses`: of all of Redis's hosts, in the inventory's order;
-    `sentinels`: how many there are. Raises AnsibleFilterError where nothing tells, or several things do, or
-    where the master has lost its data and another host has some.
+    `sentinels`: how many there are. Raises AnsibleFilterError where nothing tells, or several things do,
+    where the master has lost its data and another host has some, or may have, and where it is no host of
+    `addresses`.
     """
     names = sorted({name for look in looks.values() for name in look["instances"]})
     return {
@@ -492,7 +493,7 @@ def _master(
 def _refuse_to_copy_nothing(
     name: str, master: str, own: Mapping[str, Mapping[str, Any]], addresses: Mapping[str, str]
 ) -> None:
-    """Raise AnsibleFilterError where the master would start without data, and those that have some follow."""
+    """Raise AnsibleFilterError where the others would follow a master without data, or one that is nobody."""
     page = "docs/runbooks/etcd-lost-quorum.md"
     host = next((host for host, address in addresses.items() if address == master), "")
     if not host:

@@ -82,6 +82,8 @@ def test_server_that_knows_no_password_is_no_server_that_is_down(monkeypatch, tm
         redis_masters_info._own(options, instance)
     known = ""
     assert redis_masters_info._own(options, instance) == {"copies": "", "data": False, "runs": False}
+    busy = instance | {"socket": str(tmp_path)}  # it is there, and does not answer
+    assert redis_masters_info._own(options, busy)["runs"]
 
 
 def test_two_passwords_of_a_user_may_be_good():
